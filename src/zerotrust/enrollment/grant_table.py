@@ -53,6 +53,10 @@ class GrantTable:
             wildcard_of(host), _NONE
         )
 
+    def holders(self, pattern: str) -> frozenset[str]:
+        """Return the agents that have a grant of exactly this host name or wildcard."""
+        return self._agents.get(pattern, _NONE)
+
     def names(self, agent: str, host: str) -> bool:
         """Return True if the host name itself is granted to the agent, not only a wildcard."""
         return agent in self._agents.get(host, _NONE)

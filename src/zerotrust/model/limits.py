@@ -52,8 +52,8 @@ class Limits(Model):
 
     certificates_per_wildcard: int = Field(default=20, ge=1)
     """Maximum new certificates per hour for one wildcard that a service has as its host name, such
-    as `*.apps.example.com` or `*`. Any client can ask for names below it, so this is less than
-    `certificates_per_agent`, which counts them too."""
+    as `*.apps.example.com` or `*`. Any client can ask for names below it, so these names take at
+    most half of `certificates_per_agent` and `certificates_per_domain`, which count them too."""
 
     certificates_per_domain: int = Field(default=40, ge=1)
     """Maximum new certificates per week for host names under wildcard grants below one registered

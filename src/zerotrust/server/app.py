@@ -151,7 +151,7 @@ class Server:
         self.authorization = Authorization(any_host=config.unsafe_agents_may_claim_any_host)
         self.authorization.grants.replace(FILE, _grants(config))
         self._audit = Audit(database)
-        self.registry = Registry()
+        self.registry = Registry(holders=self.authorization.grants.holders)
         self.registry.policies.most = most_memory(config.limits)
         registrar = ServiceRegistrar(
             self.registry,
@@ -283,6 +283,7 @@ class Server:
         for key, address in _addresses(self._config).items():
             if key == "api.listen_addr":
                 await self._restart_gate.wait()
+                self.registry.forget_lost(self.authorization.may_serve)
             self._listening[key] = await self._listen[key](address, None)
         await self.metrics.listen(self._config.metrics.listen_addr)
         await self._edge.__aenter__()

@@ -68,9 +68,9 @@ class RecentlyLostHosts:
         """Return agent and service of a host name; both empty where it is unknown."""
         return self._by_name.get(name, ("", "", 0.0))[:2]
 
-    def owners(self) -> list[tuple[str, str]]:
-        """Return all host names, each with its agent."""
-        return [(name, agent) for name, (agent, _, _) in self._by_name.items()]
+    def all(self) -> list[tuple[str, str, str]]:
+        """Return all host names, each with its agent and service."""
+        return [(name, agent, service) for name, (agent, service, _) in self._by_name.items()]
 
     def lost_at(self, name: str) -> float | None:
         """Return the time at which the agent disconnected; None where the name is unknown."""

@@ -33,19 +33,27 @@ REPLACED: Final = 30.0
 """Time for which a process whose sessions were replaced gets no new session, in seconds: half as
 long as the agent itself waits."""
 
+_NONE: Final[frozenset[str]] = frozenset()
+
 
 class Registry:
     """Sessions and services of all agents of this server.
 
     Args:
         clock: monotonic seconds.
+        holders: returns the agents that have a grant of exactly this host name or wildcard.
 
     Attributes:
         policies: memory that the policies of connected agents take.
         by_host: registrations of each host name and wildcard, the preferred one first.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        holders: Callable[[str], frozenset[str]] = lambda _: _NONE,
+    ) -> None:
+        self._holders = holders
         self.policies = PolicyQuota()
         self.clock = clock
         self._sessions: dict[str, list[AgentSession]] = {}
@@ -258,10 +266,22 @@ class Registry:
     # ---- host names
 
     def resolve(self, host: str) -> str:
-        """Return the name that requests for a host name belong to: itself or a wildcard."""
+        """Return the name that requests for a host name belong to: itself or a wildcard.
+
+        The most specific grant counts, served or not: a wildcard takes no requests for a host name
+        that is granted to another agent.
+        """
+        holders = _NONE
         for name in patterns_of(host):
-            if name in self.by_host or name in self._lost:
-                return name
+            registrations = self.by_host.get(name)
+            if registrations is not None:
+                agents = {one.session.agent for one in registrations}
+            elif name in self._lost:
+                agents = {self._lost.get(name)[0]}
+            else:
+                holders = holders or self._holders(name)
+                continue
+            return name if not holders or agents <= holders else host
         return host
 
     def lookup(self, host: str, client: bytes = b"") -> ServiceRegistration | None:
@@ -309,13 +329,18 @@ class Registry:
         """Treat a host name that no agent serves as if its agent had just disconnected."""
         self._lost.add(host, agent, service, self.clock())
 
+    @property
+    def lost(self) -> list[tuple[str, str, str]]:
+        """Host names whose last agent has disconnected, each with its agent and service."""
+        return self._lost.all()
+
     def forget_lost(self, may_serve: Callable[[str, str], bool]) -> None:
         """Forget the host names that their disconnected agents may no longer serve.
 
         Args:
             may_serve: returns True where an agent may serve a host name.
         """
-        for name, agent in self._lost.owners():
+        for name, agent, _ in self.lost:
             if not may_serve(agent, name):
                 self._lost.discard(name)
 

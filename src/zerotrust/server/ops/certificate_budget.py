@@ -6,7 +6,9 @@ new certificates in a week below one registered domain (Let's Encrypt, rate limi
 of our own, one agent could use these up for all others.
 
 Below a service with a wildcard as its host name, any client can make up names. So each wildcard has
-a limit of its own, which also holds for Caddy's internal authority: it keeps files of each name.
+a limit of its own, which also holds for Caddy's internal authority: it keeps files of each name. Of
+the agent's other limits they take a half at most, so that names of its other services get
+certificates, too.
 
 Only new names count: a name that was permitted once stays permitted.
 """
@@ -71,8 +73,11 @@ class CertificateBudget:
             counts.append((PER_WILDCARD, self._by_wildcard, wildcard.encode(), self._per_wildcard))
         if domain is not None:
             of_domain = f"{agent} {domain}".encode()
-            counts.append((PER_AGENT, self._by_agent, agent.encode(), self._per_agent))
-            counts.append((PER_DOMAIN, self._by_domain, of_domain, self._per_domain))
+            per_agent, per_domain = self._per_agent, self._per_domain
+            if wildcard is not None:
+                per_agent, per_domain = (per_agent + 1) // 2, (per_domain + 1) // 2
+            counts.append((PER_AGENT, self._by_agent, agent.encode(), per_agent))
+            counts.append((PER_DOMAIN, self._by_domain, of_domain, per_domain))
         for limit, window, key, most in counts:
             if window.count(key, now) >= most:
                 return limit

@@ -30,17 +30,22 @@ _log = logs.logger("server")
 
 
 class RestartGate:
-    """Hands the served host names to the next process, each with its agent, its service and
-    True if the agent comes by a WebSocket, in a file."""
+    """Hands the host names to the next process, in a file: those that are served, and those whose
+    agent is away.
+
+    Each has its agent, its service, and True if the next process is to wait for it.
+    """
 
     def __init__(self, registry: Registry, path: Path) -> None:
         self._registry = registry
         self._path = path
 
     def save(self) -> None:
-        """Write the host names that are served now; log a warning if that fails."""
-        served = {
-            host: (session.agent, service, session.link.by_websocket)
+        """Write the host names; log a warning if that fails."""
+        names = {host: (agent, service, False) for host, agent, service in self._registry.lost}
+        names |= {
+            # An agent that comes by a WebSocket cannot return before the gate opens.
+            host: (session.agent, service, not session.link.by_websocket)
             for session in self._registry.sessions
             for service, registration in session.services.items()
             for host in registration.hosts
@@ -48,7 +53,7 @@ class RestartGate:
         }
         fresh = self._path.with_suffix(".new")
         try:
-            fresh.write_text(json.dumps(served))
+            fresh.write_text(json.dumps(names))
             fresh.replace(self._path)
         except OSError as error:
             _log.warning(
@@ -64,8 +69,8 @@ class RestartGate:
         ends_at = loop.time() + RETURN_TIMEOUT
         while missing := [
             host
-            for host, (_, _, by_websocket) in saved.items()
-            if not by_websocket and host not in self._registry.by_host
+            for host, (_, _, awaited) in saved.items()
+            if awaited and host not in self._registry.by_host
         ]:
             if loop.time() >= ends_at:
                 _log.warning(

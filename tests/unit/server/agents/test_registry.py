@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tests.support.agent_sessions import join
+from zerotrust.enrollment.grant_table import GrantTable
 from zerotrust.server.agents import offline_agents
 from zerotrust.server.agents.offline_agents import KEPT_FOR
 from zerotrust.server.agents.policy_quota import estimate
@@ -569,6 +570,29 @@ def test_agents_share_the_requests_of_a_wildcard() -> None:
     assert chosen is not None
     (other,) = [one for one in agents if one is not chosen]
     assert registry.another(hosts[0], b"", [chosen]) is other
+
+
+def test_a_wildcard_takes_no_requests_for_names_granted_to_another_agent() -> None:
+    grants = GrantTable()
+    grants.replace("file", [("one", "*.x"), ("two", "a.x"), ("one", "b.x"), ("two", "b.x")])
+    grants.replace("database", [("three", "*")])
+    registry = Registry(holders=grants.holders)
+    wildcard = claim(join(registry, "one", tunnel()), "*.x")
+    rest = claim(join(registry, "three", tunnel()), "*")
+    for registration in (wildcard, rest):
+        registry.register(registration)
+    with pytest.raises(KeyError):
+        registry.lookup("a.x")
+    assert registry.lookup("b.x") is wildcard, "granted to it by name, too"
+    assert registry.lookup("c.x") is wildcard
+    assert registry.lookup("y") is rest
+    registry.unregister(wildcard.session, wildcard.service)
+    with pytest.raises(KeyError):
+        registry.lookup("c.x")
+    registry.expect("*.x", "one", "web")
+    assert registry.lookup("c.x") is None
+    with pytest.raises(KeyError):
+        registry.lookup("a.x")
 
 
 MATCHES = {

@@ -72,11 +72,14 @@ async def test_who_comes_through_caddy_is_expected_and_not_waited_for(tmp_path: 
     assert registry.lookup("a.example.com") is None, "its agent is away, and known"
 
 
-async def test_a_session_that_goes_away_serves_nothing(tmp_path: Path) -> None:
-    registry = Registry()
-    registry.retire(claimed(registry, "a.example.com"))
-    RestartGate(registry, tmp_path / "served").save()
-    assert (tmp_path / "served").read_text() == "{}"
+async def test_names_whose_agent_is_away_are_expected_and_not_waited_for(tmp_path: Path) -> None:
+    former, registry = Registry(), Registry()
+    former.retire(claimed(former, "a.example.com"))
+    RestartGate(former, tmp_path / "served").save()
+    wildcard = claimed(registry, "*.example.com").services["app"]
+    await asyncio.wait_for(RestartGate(registry, tmp_path / "served").wait(), 2)
+    assert registry.lookup("a.example.com") is None, "a wildcard does not stand for it"
+    assert registry.lookup("b.example.com") is wildcard
 
 
 @pytest.mark.parametrize(
