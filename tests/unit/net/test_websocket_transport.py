@@ -14,18 +14,32 @@ from zerotrust.net.write_coalescer import WriteCoalescer
 pytestmark = pytest.mark.anyio
 
 
-class Carrier(Channel):
-    """A connection that carries a WebSocket."""
+class Carrier(asyncio.Protocol):
+    """A connection that carries a WebSocket.
+
+    It does not inherit from Channel, because an interpreted class cannot inherit from a compiled
+    one.
+    """
 
     def __init__(self) -> None:
-        super().__init__(WriteCoalescer(asyncio.get_running_loop()))
-        self.websocket = WebSocketTransport(self, client=False, peername=("192.0.2.1", "websocket"))
+        self._channel = Channel(WriteCoalescer(asyncio.get_running_loop()))
+        self.websocket = WebSocketTransport(
+            self._channel, client=False, peername=("192.0.2.1", "websocket")
+        )
 
-    def drained(self) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._channel.connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._channel.connection_lost(exc)
+        self.websocket.aborted(exc)
+
+    def pause_writing(self) -> None:
+        self._channel.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._channel.resume_writing()
         self.websocket.drained()
-
-    def ended(self, error: Exception | None) -> None:
-        self.websocket.aborted(error)
 
 
 class Receiver:
@@ -67,7 +81,7 @@ class Fixture:
 
     def __init__(self, *, buffered: bool = True) -> None:
         self.carrier = Carrier()
-        self.below = FakeTransport(self.carrier.as_protocol())
+        self.below = FakeTransport(self.carrier)
         self.transport = self.carrier.websocket
         self.above = Receiver(buffered=buffered)
         self._peer = WebSocketStream(client=True)
