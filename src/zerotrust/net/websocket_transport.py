@@ -225,7 +225,6 @@ class WebSocketTransport:
             else:
                 del pending[0]
             protocol.buffer_updated(size)
-        if self._input_ended and not self._closing:
-            if self._protocol is not None:
-                self._protocol.eof_received()
-            self.close()
+        if self._input_ended and not self._paused and not self._closing:
+            # Not `eof_received`: in a handshake, aiofastnet would report it to the loop as a bug.
+            self.abort()

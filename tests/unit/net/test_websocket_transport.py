@@ -63,9 +63,6 @@ class Receiver:
     def data_received(self, data: bytes) -> None:
         self.received += data
 
-    def eof_received(self) -> None:
-        self.events.append("eof")
-
     def pause_writing(self) -> None:
         self.events.append("pause")
 
@@ -129,7 +126,25 @@ async def test_nothing_is_delivered_while_reading_is_paused() -> None:
     fixture.transport.resume_reading()
     await fixture.below.written()
     assert fixture.above.received == b"early, late"
-    assert fixture.above.events == ["eof", "lost: None"]
+    assert fixture.above.events == ["lost: None"]
+
+
+async def test_a_pause_at_the_last_bytes_delays_the_end() -> None:
+    fixture = Fixture(buffered=False)
+    fixture.transport.resume_reading()
+    await fixture.below.written()
+
+    def pause(data: bytes) -> None:
+        fixture.transport.pause_reading()
+
+    fixture.above.data_received = pause  # type: ignore[method-assign]
+    peer = WebSocketStream(client=True)
+    fixture.transport.body(peer.header(4) + b"last" + peer.close(), end=False)
+    await fixture.below.written()
+    assert not fixture.transport.is_closing() and not fixture.above.events
+    fixture.transport.resume_reading()
+    await fixture.below.written()
+    assert fixture.above.events == ["lost: None"]
 
 
 async def test_congestion_is_passed_on() -> None:
@@ -162,9 +177,9 @@ async def test_a_close_frame_ends_the_connection() -> None:
     fixture.transport.resume_reading()
     await fixture.below.written()
     fixture.transport.body(WebSocketStream(client=True).close(), end=False)
-    assert fixture.above.events == ["eof"]
     assert await fixture.below.written() == bytes((0x88, 2)) + NORMAL_CLOSURE.to_bytes(2, "big")
     assert fixture.below.is_closing() and fixture.transport.is_closing()
+    assert fixture.above.events == ["lost: None"]
     fixture.transport.write(b"too late")
     fixture.transport.close()
     assert await fixture.below.written() == b""
