@@ -7,6 +7,7 @@ too early, because a TLS server sends nothing before its client does.
 
 import asyncio
 import base64
+import re
 from typing import Final
 
 from zerotrust.errors import ProxyError
@@ -18,6 +19,7 @@ MAX_HEAD: Final = 16 * 1024
 """Bytes of an HTTP proxy's answer."""
 
 _CHECK_PROXY: Final = "check its address and scheme"
+_STATUS: Final = re.compile(r"[0-9]{3}")
 
 _NO_PASSWORD: Final = 0
 _PASSWORD: Final = 2
@@ -81,7 +83,7 @@ async def _request_by_http(
     status_line, *fields = await _read_head(proxy, reader)
     version, _, rest = status_line.partition(" ")
     code, _, phrase = rest.partition(" ")
-    if not version.startswith("HTTP/1.") or not (code.isascii() and code.isdigit()):
+    if not version.startswith("HTTP/1.") or not _STATUS.fullmatch(code):
         raise ProxyError(f"{proxy} does not answer by HTTP: {_CHECK_PROXY}")
     if not code.startswith("2"):
         raise ProxyError(_refusal(proxy, target, int(code), phrase, fields))

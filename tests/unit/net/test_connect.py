@@ -167,6 +167,8 @@ REFUSALS: list[tuple[Kind, bytes, str]] = [
     ("http", b"HTTP/1.1 400\r\n\r\n", r"does not connect to 127.0.0.1:\d+ \(400\): check its"),
     ("http", b"SSH-2.0-OpenSSH\r\n\r\n", "does not answer by HTTP: check its address and scheme"),
     ("http", b"HTTP/1.1 x\r\n\r\n", "does not answer by HTTP"),
+    ("http", b"HTTP/1.1 " + b"9" * 5000 + b"\r\n\r\n", "does not answer by HTTP"),
+    ("http", b"HTTP/1.1 20\r\n\r\n", "does not answer by HTTP"),
     ("http", b"\r\n\r\n", "does not answer by HTTP"),
     ("http", b"HTTP/1.1 200 OK\r\n", "closes the connection: check its address"),
     ("http", b"x" * 100_000, "answers with more than 16 KiB"),
@@ -182,7 +184,7 @@ REFUSALS: list[tuple[Kind, bytes, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "answer", "message"), REFUSALS)
+@pytest.mark.parametrize(("kind", "answer", "message"), REFUSALS, ids=lambda value: str(value)[:40])
 async def test_a_refusal_names_proxy_setting_and_fix(
     kind: Kind, answer: bytes, message: str
 ) -> None:
