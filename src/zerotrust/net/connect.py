@@ -11,6 +11,7 @@ import aiofastnet
 import aiohappyeyeballs
 
 from zerotrust.model.proxy import Proxy
+from zerotrust.net.inner_tls import start_tls
 from zerotrust.net.proxy_handshake import MAX_HEAD, broken, late, request_tunnel, unreachable
 
 NEXT_ADDRESS: Final = 0.25
@@ -123,7 +124,7 @@ async def _through(
     try:
         await request_tunnel(proxy, host, port, reader, transport)
         try:
-            return await _hand_over(transport, protocol(), tls=tls, server_name=server_name)
+            return await _hand_over(transport, protocol, tls=tls, server_name=server_name)
         except ConnectionError as error:
             raise broken(proxy, host, port, error) from error
     except BaseException:
@@ -133,17 +134,15 @@ async def _through(
 
 async def _hand_over(
     transport: asyncio.Transport,
-    protocol: asyncio.Protocol,
+    protocol: Callable[[], asyncio.Protocol],
     *,
     tls: ssl.SSLContext | None,
     server_name: str,
 ) -> asyncio.Transport:
-    """Give a connection to its protocol, by TLS if there is a context."""
-    if tls is None:
-        transport.set_protocol(protocol)
-    else:
-        transport = await aiofastnet.start_tls(
-            asyncio.get_running_loop(), transport, protocol, tls, server_hostname=server_name
-        )
-    protocol.connection_made(transport)
+    """Give a connection to a new protocol, by TLS if there is a context."""
+    if tls is not None:
+        return await start_tls(transport, protocol, tls=tls, server_name=server_name)
+    made = protocol()
+    transport.set_protocol(made)
+    made.connection_made(transport)
     return transport

@@ -1,4 +1,4 @@
-"""TLS inside a WebSocket."""
+"""TLS inside a connection that exists: in a WebSocket, or through a proxy."""
 
 import asyncio
 import ssl
@@ -7,21 +7,20 @@ from typing import Final, cast
 
 import aiofastnet
 
-from zerotrust.net.websocket_transport import WebSocketTransport
-
 SHUTDOWN_TIMEOUT: Final = 2.0
 
 
 async def start_tls(
-    websocket: WebSocketTransport,
+    carrier: asyncio.Transport,
     protocol: Callable[[], asyncio.Protocol],
     *,
     tls: ssl.SSLContext,
     server_name: str | None,
 ) -> asyncio.Transport:
-    """Connect a new protocol by TLS inside a WebSocket, and return its transport.
+    """Connect a new protocol by TLS inside a connection, and return its transport.
 
     Args:
+        carrier: transport of the connection; it is closed if the handshake fails.
         server_name: expected name in the server's certificate; None at the server's end.
 
     Raises:
@@ -29,9 +28,11 @@ async def start_tls(
     """
     early = _EarlyBytes()
     try:
+        if carrier.is_closing():  # its protocol of before was told; TLS would wait for ever
+            raise ConnectionResetError
         transport = await aiofastnet.start_tls(
             asyncio.get_running_loop(),
-            websocket.as_transport(),
+            carrier,
             early,
             tls,
             server_side=server_name is None,
@@ -41,7 +42,7 @@ async def start_tls(
         if transport.is_closing():
             raise ConnectionResetError
     except BaseException:
-        websocket.abort()
+        carrier.abort()
         raise
     made = protocol()
     transport.set_protocol(made)

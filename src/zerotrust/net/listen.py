@@ -228,7 +228,7 @@ class TlsListener:
     def accept(self, websocket: WebSocketTransport, host: str) -> None:
         """Accept TLS inside a WebSocket of a client at this address, as a connection."""
         handshake = partial(
-            start_tls, websocket, self._factory, tls=self._context, server_name=None
+            start_tls, websocket.as_transport(), self._factory, tls=self._context, server_name=None
         )
         self._tasks.spawn(
             self._limited(handshake, websocket.abort, host, f"{host} (WebSocket)"), "tls handshake"

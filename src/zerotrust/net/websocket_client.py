@@ -61,13 +61,21 @@ async def dial_websocket(
                 proxy=proxy,
                 small_segments=small_segments,
             )
-            return await start_tls(await opened, protocol, tls=tls, server_name=server_name)
+            websocket = (await opened).as_transport()
+            return await start_tls(websocket, protocol, tls=tls, server_name=server_name)
     except BaseException:
         connection.abort()
         raise
 
 
 def _authority(name: str, port: int) -> bytes:
-    """Return the value of Host for a name and a port."""
-    host = f"[{name}]" if ":" in name else normalise_host(name)
+    """Return the value of Host for a name and a port.
+
+    Raises:
+        ConnectionError: the name is no host name.
+    """
+    try:
+        host = f"[{name}]" if ":" in name else normalise_host(name)
+    except ValueError as error:
+        raise ConnectionError(f"{error}; name the web server in server.websocket_address") from None
     return (host if port == _HTTPS else f"{host}:{port}").encode("ascii")

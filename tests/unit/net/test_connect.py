@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import aiofastnet
 import pytest
 
 from tests.support.authorities import ForeignCertificate
@@ -229,6 +230,56 @@ async def test_a_proxy_that_closes_before_tls() -> None:
     answer = b"HTTP/1.1 200 OK\r\n\r\n"
     async with ProxyServer(answer=answer) as server:
         assert "but TLS failed: " in await refused(proxy_of(server))
+
+
+async def test_bytes_right_behind_the_handshake_come_after_the_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+
+    class Client(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            events.append("made")
+
+        def data_received(self, data: bytes) -> None:
+            events.append(data.decode())
+
+    async def handshake(
+        _loop: object,
+        transport: asyncio.Transport,
+        protocol: asyncio.Protocol,
+        *_: Any,
+        **_keys: Any,
+    ) -> asyncio.Transport:
+        protocol.data_received(b"hello, ")
+        protocol.data_received(b"world")
+        return transport
+
+    monkeypatch.setattr(aiofastnet, "start_tls", handshake)
+    async with echo_server(tmp_path, plain=True) as echo, ProxyServer() as server:
+        transport = await dial(
+            Client,
+            "127.0.0.1",
+            echo.port,
+            connect_timeout=10,
+            tls=echo.client_tls,
+            proxy=proxy_of(server),
+        )
+        assert events == ["made", "hello, world"]
+        transport.abort()
+
+
+async def test_a_connection_that_ends_right_behind_the_handshake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def handshake(_loop: object, transport: asyncio.Transport, *_: Any, **_keys: Any) -> Any:
+        transport.close()
+        return transport
+
+    monkeypatch.setattr(aiofastnet, "start_tls", handshake)
+    async with echo_server(tmp_path, plain=True) as echo, ProxyServer() as server:
+        with pytest.raises(ProxyError, match="but TLS failed: connection reset"):
+            await echoed(echo, proxy_of(server))
 
 
 async def test_a_name_that_is_none_goes_to_no_proxy() -> None:

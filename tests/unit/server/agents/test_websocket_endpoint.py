@@ -213,6 +213,20 @@ async def test_other_requests_are_refused(
         assert (await client.read_head()).status == status
 
 
+@pytest.mark.parametrize("frame", [b"\x81\x00", b"\x88\x80" + bytes(4)])
+async def test_a_websocket_that_ends_right_behind_its_handshake(
+    fixture: Fixture, frame: bytes
+) -> None:
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    handshakes = fixture.server.server.agent_listener.handshakes
+    async with await fixture.server.open("localhost") as client:
+        await client.send(websocket_handshake.request(b"localhost", bytes(16)) + frame)
+        assert (await client.read_to_end()).startswith(b"HTTP/1.1 101 ")
+        await eventually(lambda: handshakes.count == 0, "the handshake has ended", 5)
+    assert not reported
+
+
 async def test_a_web_server_without_a_tunnel_is_named(fixture: Fixture) -> None:
     files = fixture.server.files
     await fixture.server.change(files.server(server={"websocket_hosts": []}))
