@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from zerotrust.model.base import normalise_host, split_address
+from zerotrust.model.base import is_address, normalise_host, split_address
 from zerotrust.model.server import AgentListenerConfig
 from zerotrust.pki import csr, key_pair_files, keys, renewal_time
 from zerotrust.pki.ca_directory import load_certificates
@@ -66,7 +66,8 @@ def websocket_hosts(config: AgentListenerConfig) -> frozenset[str]:
     for name in names:
         with suppress(ValueError):  # a wildcard, or a name that is no host name
             hosts.add(normalise_host(name))
-    return frozenset(hosts)
+    # Caddy may order a certificate for each of them, which authorities refuse for many addresses.
+    return frozenset(host for host in hosts if not is_address(host))
 
 
 def _names(certificate: x509.Certificate) -> ServerNames:

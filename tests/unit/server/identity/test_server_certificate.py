@@ -95,6 +95,9 @@ def test_the_names_for_websockets(authority: Path) -> None:
     certificate = str(authority / "tunnel.example.com.crt")
     config = AgentListenerConfig(cert_file=certificate, public_addr="Public.example.com:8443")
     assert websocket_hosts(config) == {"tunnel.example.com", "localhost", "public.example.com"}
+    for address in ("192.0.2.1:8443", "[2001:db8::1]:8443"):
+        config = AgentListenerConfig(cert_file=certificate, public_addr=address)
+        assert websocket_hosts(config) == {"tunnel.example.com", "localhost"}
     named = AgentListenerConfig(cert_file="missing", websocket_hosts=["A.example.com"])
     assert websocket_hosts(named) == {"a.example.com"}
     with pytest.raises(PkiError):
