@@ -130,6 +130,17 @@ ANSWERS: Final = (
     OddAnswer("Content-Length empty", OK + b"Content-Length:\r\n\r\nhello", BAD),
     OddAnswer("Content-Length: +5", OK + b"Content-Length: +5\r\n\r\nhello", BAD),
     OddAnswer("Content-Length: -1", OK + b"Content-Length: -1\r\n\r\nhello", BAD),
+    OddAnswer(
+        "blank inside Content-Length",
+        OK + b"Content Length: 5\r\n\r\nhello",
+        BAD,
+        note="where the body ends is not clear",
+    ),
+    OddAnswer(
+        "blank before Content-Length, which is first",
+        OK + b" Content-Length: 9\r\nX-Odd: a\r\n\r\nhello",
+        BAD,
+    ),
     OddAnswer("Content-Length too short", OK + HELLO + b" and more", DONE),
     OddAnswer("Content-Length too long", OK + b"Content-Length: 9\r\n\r\nhello", CUT),
     OddAnswer("no length: until the connection ends", OK + b"\r\nhello", DONE),
@@ -137,6 +148,16 @@ ANSWERS: Final = (
         "Transfer-Encoding and Content-Length",
         OK + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n5\r\nhello\r\n" + LAST,
         DONE,
+    ),
+    OddAnswer(
+        "control byte inside Transfer-Encoding, and Content-Length",
+        OK + b"Content-Length: 3\r\nTransfer-Encoding\x0b: chunked\r\n\r\n5\r\nhello\r\n" + LAST,
+        BAD,
+    ),
+    OddAnswer(
+        "Transfer-Encoding without colon, and Content-Length",
+        OK + b"Content-Length: 3\r\nTransfer-Encoding chunked\r\n\r\n5\r\nhello\r\n" + LAST,
+        BAD,
     ),
     OddAnswer(
         "Transfer-Encoding: identity",

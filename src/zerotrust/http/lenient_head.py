@@ -9,7 +9,8 @@ or browsers accept them:
 * LF instead of CR LF (RFC 9112 s2.2), several blanks in the status line (s4), higher versions (RFC
   9110 s2.5);
 * folded fields (RFC 9112 s5.2), blanks before the colon (s5.1);
-* lines that are no field, which are dropped;
+* lines that are no field, which are dropped, unless they may be a damaged Content-Length or
+  Transfer-Encoding;
 * Content-Length with the same value again (RFC 9110 s8.6), or beside Transfer-Encoding, which then
   counts alone, and the connection is not used again (RFC 9112 s6.3);
 * `Transfer-Encoding: identity` of RFC 2616.
@@ -38,6 +39,7 @@ _STATUS_LINE: Final = re.compile(
     rb"HTTP/([1-9]\.[0-9])([\t ]++)([1-9][0-9][0-9])(?:([\t ]++)(%b))?+" % grammar.TEXT
 )
 _NOT_PRINTABLE: Final = re.compile(rb"[^\x20-\x7e]")
+_FRAMING_NAME: Final = re.compile(rb"(?i)content[^a-z]*+length|transfer[^a-z]*+encoding")
 _MAX_NAME_BYTES: Final = 64
 
 Field = tuple[bytes, bytes]
@@ -125,10 +127,16 @@ def _repair_status_line(start: bytes, found: dict[Deviation, str]) -> bytes:
 
 
 def _repair_field(line: bytes, found: dict[Deviation, str]) -> Field | None:
-    """Return the field of a line; None if it is no field."""
+    """Return the field of a line; None if it is no field.
+
+    Raises:
+        HttpError: the line may be a damaged field that tells where the body ends.
+    """
     written, colon, value = line.partition(b":")
     name = written.rstrip(b"\t ")
     if not (colon and _NAME.fullmatch(name)):
+        if _FRAMING_NAME.search(line):
+            raise HttpError("invalid field line: it may be Content-Length or Transfer-Encoding")
         # Without a colon, the line may be part of a secret value.
         shown = _NOT_PRINTABLE.sub(b"?", written[:_MAX_NAME_BYTES]) if colon else b""
         found.setdefault(Deviation.NO_FIELD, shown.decode())
