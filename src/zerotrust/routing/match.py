@@ -11,7 +11,13 @@ a path has several *readings*. A request whose readings lead to different routes
   `\\` replaced by `/`, parameters of segments (`;v=1`, s3.3) removed, empty segments merged.
 * Parameters removed before decoding (Tomcat: an encoded slash in a parameter is removed with it),
   or between two decodings.
-* Cut at `?` or `#` after decoding, as of backends that build a new target from the decoded path.
+* Cut at `?` or `#` after decoding, as of backends that build a new target from the decoded path, or
+  at the first `;`.
+* Without a host name after two slashes or backslashes at the beginning, as of backends that read
+  the target as a URL (Node's `new URL`, Python's `urlsplit`, PHP's `parse_url`).
+* Without dots and spaces at the end of segments (Windows).
+* Without raw bytes 85 and A0 at the end. They are blanks in Latin-1, at which Python's
+  `http.server` splits the request line.
 * All of these with `%uXXXX` decoded, or with overlong UTF-8, as by some old servers
   (`routing.percent_encoding`). A path with both is refused, and so is one with `%u0100` or above:
   IIS may read such a character as a similar one in ASCII ("best fit").
@@ -22,7 +28,9 @@ Most paths have only one reading. Further rules:
   send, and they may lead anywhere in one reading and nowhere in another. So is a path with a
   control character, or one that is still encoded after three rounds.
 * Paths are case-sensitive (RFC 3986 s6.2.2.1): `/ADMIN` is not `/admin`. A backend that treats them
-  alike needs a route for each spelling, or one for all paths.
+  alike needs a route for each spelling, or one for all paths. The same holds for backends that read
+  `+` in a path as a space, other Unicode normalization forms of a letter, or an overlong sequence
+  whose last byte is ASCII (`%C1%21`).
 * `/admin/*` includes `/admin`, because a rule for pages below a page is meant for that page as
   well. An exact `/admin` does not include `/admin/`.
 * `*` matches any characters, including `/`, and the empty string.
@@ -68,17 +76,26 @@ longer file path, IIS by default no longer URL, and paths of browsers have a few
 
 _MAX_DECODINGS: Final = 3
 _MAX_OTHER_BYTES: Final = 1024
-"""Maximum length of a path with other codes, which is decoded twice as often."""
+"""Maximum length of a path with other codes, or with two slashes at its beginning: it is decoded
+several times as often."""
 _MAX_CACHED_BYTES: Final = 4096
 
-_ODD: Final = re.compile(rb"[%;\\\xc0\xc1\xf8\xfc]|//|/\.|\xe0[\x80-\x9f]|\xf0[\x80-\x8f]")
+_ODD: Final = re.compile(
+    rb"%|;|\\|//|/\.|\./|\.\Z|\x85\Z|\xa0\Z"
+    rb"|\xc0|\xc1|\xf8|\xfc|\xe0[\x80-\x9f]|\xf0[\x80-\x8f]"
+)
+"""Found in each path with several readings. Each alternative begins with one byte, because `re`
+skips other bytes quickly then."""
 _CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]")
 _SLASH: Final = re.compile(rb"%2[Ff]")
 _PARAMETERS: Final = re.compile(rb";[^/]*")
 _END: Final = re.compile(rb"[?#].*", re.DOTALL)
+_HOST: Final = re.compile(rb"[/\\]{2,}[^/\\]*")
 _SLASHES: Final = re.compile(rb"/{2,}")
+_BLANKS: Final = b"\x85\xa0"
 _DOTS: Final = re.compile(rb"/ *+\.[. ]*+(?:/|\Z)")
 """Windows removes dots and spaces at the end of a segment, so `.. ` and `...` may mean `..` too."""
+_TRAILING: Final = re.compile(rb"(?<![. ])[. ]++(?=/|\Z)")
 _BEST_FIT: Final = re.compile(rb"%u(?!00)[0-9A-Fa-f]{4}")
 
 Decode = Callable[[bytes], bytes]
@@ -107,20 +124,24 @@ def readings(path: bytes) -> tuple[bytes, ...]:
 
     Raises:
         AmbiguousPath: the path has dot segments or control characters, or is encoded too often.
-        PathTooLong: all readings together are longer than `MAX_PATH_BYTES`.
+        PathTooLong: all readings together are longer than `MAX_PATH_BYTES`, or the path begins with
+            two slashes and is longer than `_MAX_OTHER_BYTES`.
     """
     if len(path) > MAX_PATH_BYTES:
         raise PathTooLong(f"the path is longer than {MAX_PATH_BYTES} bytes")
     if _ODD.search(path) is None:
         return (path,)
-    stages = _decodings(path, unquote_to_bytes)
-    found = _read(stages, unquote_to_bytes)
-    if (code := OTHER_CODES.search(stages[-1])) is not None:
-        decode = decode_wide if code[0].startswith(b"%") else decode_overlong
-        found += _read(_other_decodings(path, decode), decode)
+    found = _decoded(path)
+    if path[-1] in _BLANKS:
+        found += _decoded(path.rstrip(_BLANKS))
     # A reading may have dot segments only before or only after a backend removes something.
     if any(_DOTS.search(reading) for reading in found):
         raise AmbiguousPath("the path has a segment . or ..; send the resolved path")
+    found += [
+        _SLASHES.sub(b"/", _TRAILING.sub(b"", reading))
+        for reading in found
+        if _TRAILING.search(reading) is not None
+    ]
     distinct = tuple(dict.fromkeys(found))
     if sum(map(len, distinct)) > MAX_PATH_BYTES:
         raise PathTooLong(
@@ -130,13 +151,36 @@ def readings(path: bytes) -> tuple[bytes, ...]:
     return distinct
 
 
+def _decoded(path: bytes) -> list[bytes]:
+    stages = _decodings(path, unquote_to_bytes)
+    found = _read(stages, unquote_to_bytes)
+    if (code := OTHER_CODES.search(stages[-1])) is not None:
+        decode = decode_wide if code[0].startswith(b"%") else decode_overlong
+        found += _read(_other_decodings(path, decode), decode)
+    return found
+
+
 def _read(stages: list[bytes], decode: Decode) -> list[bytes]:
     """Return the readings of a path by one decoder; `stages` are its `_decodings`."""
+    found = _read_below_host(stages, decode)
+    for stage in stages:
+        if (host := _HOST.match(stage)) is not None:
+            if len(stages[0]) > _MAX_OTHER_BYTES:
+                raise PathTooLong(
+                    f"the path begins with two slashes and has more than {_MAX_OTHER_BYTES} bytes"
+                )
+            path = stage[host.end() :] or b"/"
+            found += _read_below_host(_decodings(path, decode), decode)
+    return found
+
+
+def _read_below_host(stages: list[bytes], decode: Decode) -> list[bytes]:
     path, whole = stages[0], stages[-1]
     if _CONTROL.search(whole) is not None:
         raise AmbiguousPath("the path contains a control character")
     found = [decode(_SLASH.sub(b"%252F", path)), _tidied(whole)]
     if b";" in whole:
+        found.append(_tidied(whole.partition(b";")[0]))
         found += [_tidied(_decodings(_PARAMETERS.sub(b"", stage), decode)[-1]) for stage in stages]
     if _END.search(whole) is not None:
         found.append(_tidied(_END.sub(b"", whole)))

@@ -5,11 +5,15 @@ once, and takes the first or the last of several values. Others differ:
 
 * `;` separates parameters as well (HTML 4 appendix B.2.2).
 * Names are compared in any case (ASP.NET). `a[]`, `a[0]` and `a[b]` are values of `a`; spaces, dots
-  and brackets are underscores; a name ends at a null byte (PHP).
+  and brackets are underscores; a name ends at a null byte (PHP). `[a]` and `a]` are `a` (Rack).
+* Parameters with `;` or an invalid escape are left out (Go).
+* A value ends at a null byte.
 * `+` is itself (RFC 3986 s2.2).
 * Names and values are decoded twice.
 * All values of a name are joined by commas (ASP).
-* A target that is built anew from the decoded path has its query after the `%3F` of that path.
+* A target that is built anew from the decoded path has its query after the `%3F` of that path, or
+  after the first `&` if the path is put into a query (mod_rewrite).
+* The query ends before raw bytes 85 and A0 at its end, as paths do (`zerotrust.routing.match`).
 
 A condition is met if it is met in each of these readings, and not met if it is met in none. Between
 the two it depends on the backend, and the request is refused. So is one where `%uXXXX` or overlong
@@ -31,18 +35,21 @@ from zerotrust.routing.percent_encoding import OTHER_CODES
 from zerotrust.routing.value_pattern import ValuePattern
 
 MAX_PARAMETERS: Final = 256
-"""Maximum parameters of a query that routes or handlers use: as many as a head may have headers."""
+"""Maximum parameters in all readings together, if routes or handlers use the query: as many as a
+head may have headers."""
 
 MAX_QUERY_BYTES: Final = 8192
 """Maximum length of a query that routes or handlers use. Apache and nginx by default accept no
-longer request line."""
+longer request line. All readings together may have twice as many."""
 
 _PLAIN_NAME: Final = re.compile(rb"[0-9A-Za-z_-]*+")
 _ENCODED: Final = re.compile(rb"[%+]")
 _PLUS: Final = b"\xff"
 """Stands for `+` while a text is decoded. No condition has this byte in UTF-8."""
-_ENCODED_QUESTION: Final = re.compile(rb"%(?:25)*3[Ff]")
-_INDEX: Final = re.compile(rb"[\[\x00]")
+_PART_OF_QUERY: Final = re.compile(rb"%(?:25)*(?:3[Ff]|26)|&")
+_LEFT_OUT: Final = re.compile(rb";|%(?![0-9A-Fa-f]{2})")
+_BLANKS: Final = (b"\x85", b"\xa0")
+_BETWEEN_BRACKETS: Final = re.compile(rb"[^\[\]\x00]+")
 _UNDERSCORES: Final = bytes.maketrans(b" .[", b"___")
 
 Pair = tuple[int, tuple[bytes, ...], bytes]
@@ -94,8 +101,10 @@ class Parameter:
         for reading, names, written in pairs:
             values = _texts(written)
             self.values.extend(values)
+            if b"%" in written:
+                self.values += [text.partition(b"\0")[0] for text in values if b"\0" in text]
             self.is_unclear = self.is_unclear or _is_unclear(values)
-            if len(names) == 1:
+            if len(names) == 1 and _LEFT_OUT.search(written) is None:
                 self.certain.setdefault(names[0], set()).add(reading)
         self.values.sort()
         self.is_repeated = len({reading for reading, _, _ in pairs}) < len(pairs)
@@ -109,24 +118,24 @@ class QueryParameters:
         is_unclear: a name has a code that only some servers decode.
     """
 
-    __slots__ = ("_found", "_pairs", "count", "is_unclear")
+    __slots__ = ("_bytes", "_found", "_pairs", "_parameters", "count", "is_unclear")
 
     def __init__(self, target: bytes) -> None:
         """Read the query of a target.
 
         Raises:
-            QueryTooLong: it has more than `MAX_QUERY_BYTES`.
-            TooManyParameters: there are more than `MAX_PARAMETERS`.
+            QueryTooLong: it has more than `MAX_QUERY_BYTES`, or its readings more than twice that.
+            TooManyParameters: its readings have more than `MAX_PARAMETERS`.
         """
         self._pairs: dict[bytes, list[Pair]] = {}
         self._found: dict[bytes, Parameter] = {}
+        self._bytes = 0
+        self._parameters = 0
         self.count = 0
         self.is_unclear = False
-        path, question, query = target.partition(b"?")
-        self._read(query)
-        if _ENCODED_QUESTION.search(path) is not None:
-            for text in _texts(path):
-                self._read(text.partition(b"?")[2] + question + query)
+        self._read_target(target)
+        if target.endswith(_BLANKS):
+            self._read_target(target.rstrip(b"\x85\xa0"))
 
     def get(self, key: bytes) -> Parameter | None:
         """Return the parameter that some backend may read under a name (`folded_name`)."""
@@ -148,19 +157,37 @@ class QueryParameters:
         found = {value for value in parameter.values if value}
         return found.pop() if len(found) == 1 else b""
 
+    def _read_target(self, target: bytes) -> None:
+        path, question, query = target.partition(b"?")
+        self._read(query)
+        if _PART_OF_QUERY.search(path) is not None:
+            for text in _texts(path):
+                if b"?" in text:
+                    self._read(text.partition(b"?")[2] + question + query)
+                if b"&" in text:
+                    self._read(text.partition(b"&")[2] + b"&" + query)
+
     def _read(self, query: bytes) -> None:
         if len(query) > MAX_QUERY_BYTES:
             raise QueryTooLong(f"the query is longer than {MAX_QUERY_BYTES} bytes")
-        if query.count(b"&") + query.count(b";") >= MAX_PARAMETERS:
-            raise TooManyParameters(f"the query has more than {MAX_PARAMETERS} parameters")
-        self._add(query.split(b"&"))
+        self._add(query)
         if b";" in query:
-            self._add(query.replace(b";", b"&").split(b"&"))
+            self._add(query.replace(b";", b"&"))
 
-    def _add(self, pairs: Sequence[bytes]) -> None:
+    def _add(self, query: bytes) -> None:
         """Add one reading."""
         self.count += 1
-        for pair in pairs:
+        self._bytes += len(query)
+        if self._bytes > 2 * MAX_QUERY_BYTES:
+            raise QueryTooLong(
+                f"the query is longer than {2 * MAX_QUERY_BYTES} bytes in all its readings"
+            )
+        self._parameters += query.count(b"&") + 1
+        if self._parameters > MAX_PARAMETERS:
+            raise TooManyParameters(
+                f"the query has more than {MAX_PARAMETERS} parameters in all its readings"
+            )
+        for pair in query.split(b"&"):
             name, _, value = pair.partition(b"=")
             if _PLAIN_NAME.fullmatch(name) is not None:
                 found = (self.count, (name,), value)
@@ -227,12 +254,20 @@ class QueryCondition:
 
 def folded_name(name: bytes) -> bytes:
     """Return the name of a parameter in the one form in which all backends may compare it."""
-    text = name.strip(b" ").removesuffix(b"[]").translate(_UNDERSCORES)
+    return _folded(b"_".join(_BETWEEN_BRACKETS.findall(name)))
+
+
+def _keys(name: bytes) -> set[bytes]:
+    if (first := _BETWEEN_BRACKETS.search(name)) is None:
+        return {b""}
+    if first[0] == name:
+        return {_folded(name)}
+    return {folded_name(name), _folded(first[0]), _folded(name.partition(b"\0")[0])}
+
+
+def _folded(name: bytes) -> bytes:
+    text = name.strip(b" ").translate(_UNDERSCORES)
     return text.decode("utf-8", "surrogateescape").casefold().encode("utf-8", "surrogateescape")
-
-
-def _keys(name: bytes) -> tuple[bytes, bytes]:
-    return folded_name(name), folded_name(_INDEX.split(name, maxsplit=1)[0])
 
 
 def _texts(written: bytes) -> tuple[bytes, ...]:

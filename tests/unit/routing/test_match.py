@@ -110,7 +110,7 @@ def test_most_patterns_need_no_search() -> None:
     assert {pattern: match(path=pattern).searches for pattern in searches} == searches
 
 
-@pytest.mark.parametrize("path", ["/", "/a/b.c/~d", "/.well-known/x", "/a...b", "/..a/b.."])
+@pytest.mark.parametrize("path", ["/", "/a/b.c/~d", "/.well-known/x", "/a...b", "/..a/b.c"])
 def test_a_common_path_has_one_reading(path: str) -> None:
     assert readings(path.encode()) == (path.encode(),)
 
@@ -120,13 +120,18 @@ def test_a_common_path_has_one_reading(path: str) -> None:
     [
         ("/%61dmin", ("/admin",)),
         ("/%41", ("/A",)),
-        ("//admin", ("//admin", "/admin")),
+        ("//admin", ("//admin", "/admin", "/")),
+        ("//a/b", ("//a/b", "/a/b", "/b")),
+        ("//a/b%2Fc", ("//a/b%2Fc", "/a/b/c", "/b%2Fc", "/b/c")),
+        ("/\\a\\b", ("/\\a\\b", "/a/b", "\\b", "/b")),
+        ("/..a/b..", ("/..a/b..", "/..a/b")),
+        ("/a%20/%20/b", ("/a / /b", "/a/b")),
         ("/a//b", ("/a//b", "/a/b")),
         ("/a%2Fb", ("/a%2Fb", "/a/b")),
         ("/a%2fb", ("/a%2Fb", "/a/b")),
         ("/a%5cb", ("/a\\b", "/a/b")),
         ("/a\\b", ("/a\\b", "/a/b")),
-        ("/admin;x=1/y", ("/admin;x=1/y", "/admin/y")),
+        ("/admin;x=1/y", ("/admin;x=1/y", "/admin/y", "/admin")),
         ("/admin%3bx", ("/admin;x", "/admin")),
         ("/%2561dmin", ("/%61dmin", "/admin")),
         ("/%252541", ("/%2541", "/A")),
@@ -144,7 +149,7 @@ def test_a_common_path_has_one_reading(path: str) -> None:
         ("/%u0061dmin", ("/%u0061dmin", "/admin")),
         ("/a%u002Fb", ("/a%u002Fb", "/a/b")),
         ("/%25u0061", ("/%u0061", "/a")),
-        ("/%u00%32fx", ("/%u002fx", "/x")),
+        ("/%u00%32fx", ("/%u002fx", "/x", "/")),
     ],
 )
 def test_readings_of_a_path(path: str, expected: tuple[str, ...]) -> None:
@@ -201,6 +206,9 @@ def test_malicious_paths_are_refused(path: str) -> None:
     [
         (b"/\xc3\xbc", (b"/\xc3\xbc",)),
         (b"/\xfc\xff\x80", (b"/\xfc\xff\x80",)),
+        (b"/\xa0b", (b"/\xa0b",)),
+        (b"/a%61\xa0\x85", (b"/aa\xa0\x85", b"/aa")),
+        (b"/a%a0", (b"/a\xa0",)),
         (b"/a\xc0\xafb", (b"/a\xc0\xafb", b"/a/b")),
         (b"/a%c0%afb", (b"/a\xc0\xafb", b"/a/b")),
         (b"/\xe0\x81\xa1", (b"/\xe0\x81\xa1", b"/a")),
@@ -250,9 +258,16 @@ def test_a_path_has_a_maximum_length() -> None:
 
 
 def test_all_readings_of_a_path_have_a_maximum_length_together() -> None:
-    assert len(readings(b"/;x/" + b"a" * (MAX_PATH_BYTES // 2 - 4))) == 2
-    with pytest.raises(PathTooLong, match="the 2 readings"):
+    assert len(readings(b"/;x/" + b"a" * (MAX_PATH_BYTES // 2 - 4))) == 3
+    with pytest.raises(PathTooLong, match="the 3 readings"):
         readings(b"/;x/" + b"a" * (MAX_PATH_BYTES // 2))
+
+
+def test_a_path_with_two_slashes_at_the_beginning_has_a_smaller_maximum_length() -> None:
+    assert len(readings(b"//x/" + b"a" * 1020)) == 3
+    for path in (b"//x/" + b"a" * 1021, b"/%2Fx/" + b"a" * 1021):
+        with pytest.raises(PathTooLong, match="two slashes"):
+            readings(path)
 
 
 @given(st.binary(max_size=40))
@@ -262,7 +277,7 @@ def test_readings_never_fail_otherwise(path: bytes) -> None:
     except AmbiguousPath:
         return
     assert all(b"/./" not in reading and b"/../" not in reading for reading in found)
-    assert b"//" not in found[-1] or len(found) == 1
+    assert any(b"//" not in reading for reading in found)
 
 
 def test_methods_in_any_case() -> None:

@@ -1,7 +1,9 @@
 """Tests of zerotrust.routing.route_table."""
 
+import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import example, given
@@ -112,6 +114,24 @@ SPELLINGS += [
     "/adm%69n?x",
     "/admin%20/../x",
 ]
+# Node, Python and PHP read a host name after two slashes or backslashes.
+SPELLINGS += [
+    "//foo/admin",
+    "//foo/admin/x?y",
+    "///foo/admin",
+    "/\\foo/admin",
+    "/\\foo\\admin",
+    "/%2ffoo/admin",
+    "/%255c%5cfoo/admin/x",
+    "//foo;/admin",
+    "//foo/admin;/x",
+    "//foo/admin%3Fx",
+    "//foo/%2561dmin",
+    "//foo%2Fbar/admin",
+    "//foo/%u0061dmin",
+]
+# Windows removes dots and spaces at the end of a segment.
+SPELLINGS += ["/admin./x", "/admin%20/x", "/admin.", "/admin%2520.%20", "/admin.%20;y/x"]
 
 
 @pytest.mark.parametrize("target", SPELLINGS)
@@ -121,6 +141,38 @@ def test_a_protected_path_is_not_dodged(target: str) -> None:
         assert look_up(routes, target) == "protected"
     except AmbiguousPath as refusal:
         assert refusal.status == 400
+
+
+@pytest.mark.parametrize("target", ["/admin;/x", "/adm%69n%3b/x", "//foo/admin;/x", "/admin."])
+def test_a_protected_page_is_not_dodged(target: str) -> None:
+    """Some backends end a path at its first semicolon."""
+    with pytest.raises(AmbiguousPath):
+        look_up(table(("protected", {"path": "/admin"}), ("open", {})), target)
+
+
+@pytest.mark.parametrize("ending", [b"\xa0", b"\x85", b"\xa0\x85"])
+def test_a_blank_of_latin_1_at_the_end_of_a_target(ending: bytes) -> None:
+    """The server of Python's standard library splits the request line at these bytes."""
+    page = table(("protected", {"path": "/admin"}), ("open", {}))
+    query = table(("protected", {"query": {"admin": "1"}}), ("open", {}))
+    with pytest.raises(AmbiguousPath):
+        page.lookup(b"GET", b"/admin" + ending, fields())
+    with pytest.raises(AmbiguousQuery):
+        query.lookup(b"GET", b"/?admin=1" + ending, fields())
+    with pytest.raises(AmbiguousQuery):
+        query.lookup(b"GET", b"/x%3Fadmin=1" + ending, fields())
+    assert page.lookup(b"GET", "/voilà".encode(), fields()) == "open"
+    assert query.lookup(b"GET", "/?q=voilà".encode(), fields()) == "open"
+
+
+@pytest.mark.parametrize(
+    "target", ["//x", "//x/y", "/x//y", "/x./y", "/x.", "/a%20b%20/c", "/x;v=1/y", "/R&D/x?y=1"]
+)
+def test_odd_paths_pass_if_they_lead_to_the_same_route(target: str) -> None:
+    routes = table(
+        ("page", {"path": "/admin"}), ("below", {"path": "/api/*"}), ("a", {"query": {"a": "1"}})
+    )
+    assert look_up(routes, target) == "nothing"
 
 
 @pytest.mark.parametrize(
@@ -138,8 +190,6 @@ def test_letters_are_case_sensitive() -> None:
 
 def resolved(path: str) -> str:
     """Return a path as a thorough backend resolves it (RFC 3986 s5.2.4)."""
-    from urllib.parse import unquote
-
     for _ in range(6):
         path = unquote(path)
     kept: list[str] = []
@@ -185,11 +235,29 @@ def test_no_spelling_dodges_a_protected_path(pieces: list[str]) -> None:
     assert (found == "protected") is (meant == "/admin" or meant.startswith("/admin/"))
 
 
+@given(st.lists(st.sampled_from([*PIECES, "/", "%20", "."]), max_size=8))
+@example(["/x", "/admin"])
+@example(["\\x", "/admin", ";", "/x"])
+@example(["admin", "."])
+def test_backends_that_read_a_target_as_a_url_get_the_same_route(pieces: list[str]) -> None:
+    target = "/" + "".join(pieces)
+    decoded = [target, unquote(target), unquote(unquote(target))]
+    paths = {re.sub(r"\A[/\\]{2,}[^/\\]*", "", path) or "/" for path in decoded}
+    paths |= {path.partition(";")[0] for path in paths}
+    paths |= {re.sub(r"[. ]+(?=/|\Z)", "", path) or "/" for path in map(resolved, paths)}
+    for place in ("/admin", "/public"):
+        routes = table(("named", {"path": f"{place}/*"}), ("other", {}))
+        try:
+            found = look_up(routes, target)
+        except AmbiguousPath:
+            continue
+        for path in map(resolved, paths):
+            assert (found == "named") is (path == place or path.startswith(place + "/")), path
+
+
 @given(st.lists(st.sampled_from(PIECES), max_size=8))
 def test_paths_that_pass_read_the_same_for_every_backend(pieces: list[str]) -> None:
     """No backend that resolves less takes an open path for a protected one either."""
-    from urllib.parse import unquote
-
     target = "/" + "".join(pieces)
     routes = table(("open", {"path": "/public/*"}), ("protected", {}))
     try:
