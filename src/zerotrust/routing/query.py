@@ -47,7 +47,7 @@ _ENCODED: Final = re.compile(rb"[%+]")
 _PLUS: Final = b"\xff"
 """Stands for `+` while a text is decoded. No condition has this byte in UTF-8."""
 _PART_OF_QUERY: Final = re.compile(rb"%(?:25)*(?:3[Ff]|26)|&")
-_LEFT_OUT: Final = re.compile(rb";|%(?![0-9A-Fa-f]{2})")
+_INVALID_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _BLANKS: Final = (b"\x85", b"\xa0")
 _BETWEEN_BRACKETS: Final = re.compile(rb"[^\[\]\x00]+")
 _UNDERSCORES: Final = bytes.maketrans(b" .[", b"___")
@@ -101,10 +101,12 @@ class Parameter:
         for reading, names, written in pairs:
             values = _texts(written)
             self.values.extend(values)
+            is_left_out = b";" in written
             if b"%" in written:
                 self.values += [text.partition(b"\0")[0] for text in values if b"\0" in text]
+                is_left_out = is_left_out or _INVALID_ESCAPE.search(written) is not None
             self.is_unclear = self.is_unclear or _is_unclear(values)
-            if len(names) == 1 and _LEFT_OUT.search(written) is None:
+            if len(names) == 1 and not is_left_out:
                 self.certain.setdefault(names[0], set()).add(reading)
         self.values.sort()
         self.is_repeated = len({reading for reading, _, _ in pairs}) < len(pairs)
