@@ -1,6 +1,6 @@
 """WSGI applications as backends of tests: a WebDAV server and a Git server.
 
-Arguments: `--port`, `--folder`, and `dav` or `git`.
+Arguments: `--port`, `--address`, `--folder`, and `dav` or `git`.
 """
 
 import argparse
@@ -76,13 +76,14 @@ class Git:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--address", required=True)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("application", choices=("dav", "git"))
     options = parser.parse_args()
     application = dav(options.folder) if options.application == "dav" else Git(options.folder)
-    server = Server(("127.0.0.1", options.port), application, numthreads=16)
+    server = Server((options.address, options.port), application, numthreads=16)
     server.prepare()
-    print(f"listens on 127.0.0.1:{options.port}", flush=True)
+    print(f"listens on {options.address}:{options.port}", flush=True)
     server.serve()
 
 
