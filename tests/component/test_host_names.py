@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import signal
 import ssl
 from collections.abc import AsyncIterator
@@ -63,8 +64,16 @@ async def stack(
 ) -> AsyncIterator[Stack]:
     folder = tmp_path_factory.mktemp("host-names")
     async with Stack(folder, authority, agents=services(*backends)) as stack:
-        await stack.wait_published(PLAIN_ALIAS)
+        await all_registered(stack)
         yield stack
+
+
+async def all_registered(stack: Stack) -> None:
+    """Wait until each service is registered: the service `*` answers for all others before."""
+    for agent in stack.agents.values():
+        for one in agent.services:
+            for host in one.get("hostnames", [one.get("hostname")]):
+                await agent.process.wait_line(rf"service registered.*'{re.escape(host)}'")
 
 
 async def asked(entrypoint: Entrypoint, host: str) -> tuple[str | None, str, str]:
@@ -152,6 +161,7 @@ async def test_a_wildcard_gets_what_a_removed_service_had_but_not_what_is_away(
     async with Stack(
         tmp_path, authority, agents=services(*backends), sections=sections, with_caddy=False
     ) as stack:
+        await all_registered(stack)
         exact, other = stack.agents["exact"], service("other.localhost", backends[0])
         assert (await asked(stack.api, EXACT))[0] == "exact"
         await exact.process.stop()
