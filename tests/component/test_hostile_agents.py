@@ -205,7 +205,7 @@ async def test_the_revoked(attacked: AttackedServer) -> None:
                 "/v1/agents/revoke", agent="mallory", serial=serial, reason="test"
             )
             refusal = await agent.end()
-            assert time.monotonic() - revoked_at < 5
+            assert time.monotonic() - revoked_at < 1
             assert refusal.code is Code.NOT_ALLOWED
             assert done["sessions"] == (2 if serial is None else 1)
             if serial is not None:

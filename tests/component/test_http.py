@@ -527,7 +527,7 @@ async def test_backend_that_does_not_speak_http(entrypoint: Entrypoint, target: 
 async def test_backend_that_never_answers(entrypoint: Entrypoint) -> None:
     begun_at = time.monotonic()
     await check_error(await entrypoint.get(HURRIED, "/never"), 504, "upstream_timeout", "backend")
-    assert 0.9 < time.monotonic() - begun_at < 10
+    assert 0.9 < time.monotonic() - begun_at < 3
 
 
 async def test_timeout_is_for_the_answer_not_for_the_body(entrypoint: Entrypoint) -> None:
