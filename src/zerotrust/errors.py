@@ -16,6 +16,9 @@
     │       ├── TokenUnknown, TokenUsed, TokenExpired
     │       ├── AgentRevoked, CsrRefused, CertificateRefused
     │       └── TooManyAttempts
+    ├── AccessError             a request about users, tokens or links that is not possible
+    │   ├── UserUnknown         unknown user, token, link or session
+    │   └── AccessRefused       someone may not do what they ask; the message is safe to show them
     ├── ProtocolError           a violation of the tunnel protocol
     │   ├── LocalProtocolError  by this end: a bug
     │   └── RemoteProtocolError by the other end: the link is closed
@@ -120,6 +123,31 @@ class NotFound(EnrollmentError):
 
     code = "not_found"
     status = 404
+
+
+class AccessError(ZeroTrustError):
+    """A request about users, tokens, links or sessions is not possible."""
+
+    code = "access"
+    status = 400
+
+
+class UserUnknown(AccessError):
+    """There is no such user, token, link or session."""
+
+    code = "not_found"
+    status = 404
+
+
+class AccessRefused(AccessError):
+    """Someone may not do what they ask for: a code, link or PIN that is not valid.
+
+    The message may be shown to them: it tells nothing internal. The refusal is in the audit log,
+    rationed.
+    """
+
+    code = "access_refused"
+    status = 403
 
 
 class EnrollmentRefused(EnrollmentError):

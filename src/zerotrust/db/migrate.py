@@ -12,6 +12,7 @@ from typing import Final
 
 from sqlalchemy import Connection, column, inspect, select, table
 
+from zerotrust.db import access_tables  # noqa: F401 - adds its tables to the metadata
 from zerotrust.db.tables import Base
 from zerotrust.errors import StateError
 

@@ -21,9 +21,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_co
 WHOLE_AGENT = ""
 """Serial of a revocation of the agent as a whole."""
 
-_COUNTED = BigInteger().with_variant(
-    Integer(), "sqlite"
-)  # in SQLite only a column of type INTEGER can be the row number
+COUNTED = BigInteger().with_variant(Integer(), "sqlite")
+"""Type of a column with counted numbers. In SQLite only an INTEGER can be the row number."""
 
 
 class Base(MappedAsDataclass, DeclarativeBase, kw_only=True):
@@ -81,7 +80,7 @@ class JoinTokenRow(Base):
     __tablename__ = "join_tokens"
     __table_args__ = (Index(None, "agent_id"), {"sqlite_autoincrement": True})
 
-    number: Mapped[int] = mapped_column(_COUNTED, primary_key=True, init=False)
+    number: Mapped[int] = mapped_column(COUNTED, primary_key=True, init=False)
     """Public name of the token; no secret."""
     digest: Mapped[bytes] = mapped_column(LargeBinary(32), unique=True, repr=False)
     """SHA-256 of the token, which is stored nowhere."""
@@ -111,7 +110,7 @@ class AuditRow(Base):
 
     __tablename__ = "audit"
 
-    number: Mapped[int] = mapped_column(_COUNTED, primary_key=True, autoincrement=False)
+    number: Mapped[int] = mapped_column(COUNTED, primary_key=True, autoincrement=False)
     """1 for the first, without gaps."""
     at: Mapped[int]
     actor: Mapped[str]

@@ -1,25 +1,17 @@
 """The server's configuration file."""
 
-import ipaddress
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from zerotrust.model.access import Access
 from zerotrust.model.base import Duration, HostName, HostPattern, Listen, Model, is_loopback
 from zerotrust.model.database import Admin, DatabaseConfig, IssuingAuthority
 from zerotrust.model.fields import FieldName
 from zerotrust.model.limits import Limits
 from zerotrust.model.logging import HotReload, Logging
 from zerotrust.model.metrics import Metrics
-
-
-def _network(value: str) -> str:
-    try:
-        return str(ipaddress.ip_network(value.strip(), strict=False))
-    except ValueError:
-        raise ValueError(
-            f'invalid address or network "{value}": write 10.0.0.0/8, 192.0.2.7 or ::1'
-        ) from None
+from zerotrust.model.network import Network
 
 
 class AgentListenerConfig(Model):
@@ -68,7 +60,7 @@ class ProxyApi(Model):
     """Maximum time for a request to wait for an agent that has just disconnected. Then it gets 503.
     0 answers 503 at once."""
 
-    trusted_proxies: list[Annotated[str, AfterValidator(_network)]] = ["127.0.0.0/8", "::1/128"]
+    trusted_proxies: list[Network] = ["127.0.0.0/8", "::1/128"]
     """Networks whose `X-Real-IP` and `X-Forwarded-Proto` the server trusts. Other connections count
     as clients that use http."""
 
@@ -243,6 +235,9 @@ class ServerConfig(Model):
 
     admin: Admin = Admin()
     """Unix socket for commands."""
+
+    access: Access | None = None
+    """Access of people, machines and apps. Without it, every client reaches every service."""
 
     limits: Limits = Limits()
     """Limits that protect the server from overload."""

@@ -34,7 +34,7 @@ def noted(database: Database) -> list[str]:
 
 def test_what_is_committed_is_there_after_opening_again(url: str) -> None:
     first = Database.open(url)
-    assert str(first.migration) == "database created, schema 0001"
+    assert str(first.migration) == "database created, schema 0002"
     with first.transaction() as session:
         agents.ensure(session, "home", now=7)
         grants.add(session, "home", "app.example", now=7)

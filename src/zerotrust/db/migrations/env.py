@@ -2,6 +2,7 @@
 
 from alembic import context
 
+from zerotrust.db import access_tables  # noqa: F401 - adds its tables to the metadata
 from zerotrust.db.migrate import VERSION_TABLE
 from zerotrust.db.tables import Base
 

@@ -1,0 +1,1 @@
+"""Decisions on people, sessions, tokens and links, one transaction each."""
