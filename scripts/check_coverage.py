@@ -22,6 +22,7 @@ ROOMS: Final = {
     "http": 100,
     "balancing": 100,
     "routing": 100,
+    "access": 100,
     "middleware": 100,
     # Rooms with I/O.
     "net": 90,
@@ -31,6 +32,7 @@ ROOMS: Final = {
     "caddy": 90,
     "db": 90,
     "enrollment": 90,
+    "accounts": 90,
     "agent": 90,
     "server": 90,
     "cli": 90,

@@ -20,12 +20,31 @@ from pydantic.fields import FieldInfo
 
 from zerotrust.config import legacy
 from zerotrust.model.agent import AgentConfig
+from zerotrust.model.condition import Condition
 from zerotrust.model.middleware import Handler, ReverseProxy
 from zerotrust.model.server import ServerConfig
 
 FOLDER: Final = Path("docs/reference")
 
 _WORDS: Final = {
+    "AddressesOrNetworks": "network or list of networks",
+    "ClaimValues": "text or list of texts",
+    "Countries": "country or list of countries",
+    "DomainName": "host name",
+    "EmailAddress": "email address",
+    "EmailAddresses": "email address or list of them",
+    "EmailDomains": "domain or list of domains",
+    "GroupName": "group",
+    "GroupNames": "group or list of groups",
+    "ProviderGroups": "group or list of groups",
+    "ProviderNames": "provider or list of providers",
+    "TokenPatterns": "name or list of names",
+    "Until": "date or time",
+    "UserName": "name",
+    "UserNames": "user or list of users",
+    "Administrators": "list of [conditions](#conditions)",
+    "Allow": "`anyone`, `nobody`, `signed_in` or list of [conditions](#conditions)",
+    "Conditions": "list of [conditions](#conditions)",
     "Any": "anything",
     "ByteRate": 'rate, such as `"10MB/s"`',
     "ByteSize": 'size, such as `"10MB"`',
@@ -81,11 +100,16 @@ def agent_page() -> str:
 def server_page() -> str:
     """Return the reference of the server's file."""
     parts = [_INTRODUCTION.format(title="The server's file"), *_sections(ServerConfig, "")]
+    parts += _conditions()
     parts += ["## Older keys", _older({legacy.LEVEL: "logging.level"})]
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
 PAGES: Final = {"agent.md": agent_page, "server.md": server_page}
+
+
+def _conditions() -> list[str]:
+    return ["## Conditions", _docstring(Condition), key_table(Condition)]
 
 
 def _older(names: Mapping[str, str]) -> str:
@@ -101,9 +125,12 @@ def _sections(model: type[BaseModel], path: str) -> Iterator[str]:
         yield _docstring(model)
     yield key_table(model)
     for name, field in model.model_fields.items():
-        inner = _models(field.annotation)
-        if len(inner) == 1:
-            many = "[]" if get_origin(field.annotation) is list else ""
+        inner, many = _models(field.annotation), ""
+        if get_origin(field.annotation) is list:
+            many = "[]"
+        elif get_origin(field.annotation) is dict:
+            inner, many = _models(get_args(field.annotation)[1]), ".NAME"
+        if len(inner) == 1 and inner[0] is not Condition:
             yield from _sections(inner[0], f"{path}.{name}{many}".removeprefix("."))
 
 
@@ -198,6 +225,7 @@ def _named(name: str, meant: Any) -> str:
 
 def _options(values: object) -> str:
     written = values if isinstance(values, tuple) else (values,)
+    written = tuple("true" if value is True else value for value in written)
     return ", ".join(f"`{value}`" if value != "" else '`""`' for value in written)
 
 

@@ -30,6 +30,8 @@ _EXPECTED: Final = {
     "model_attributes_type": "keys and values",
 }
 
+_YAML_WORDS: Final = {"True": "true", "False": "false"}
+
 _SECRET: Final = frozenset(
     ("users", "secret", "auth", "config", "headers", "request", "response", "set", "add")
 )
@@ -82,9 +84,12 @@ def _in_file(loc: tuple[str | int, ...], data: Any, *, missing: bool) -> KeyPath
     path: KeyPath = ()
     for step in loc:
         inside = step in data if isinstance(data, dict) else _has(data, step)
-        if not inside:
-            return (*path, step) if missing and step == loc[-1] else path
-        path, data = (*path, step), data[step]
+        if inside:
+            path, data = (*path, step), data[step]
+        elif missing and step == loc[-1]:
+            return (*path, step)
+        elif not isinstance(data, list):
+            return path
     return path
 
 
@@ -105,7 +110,7 @@ def _message(details: ErrorDetails, *, secret: bool) -> str:
         known = [
             word.strip("'") for word in str(context["expected"]).replace(" or ", ", ").split(", ")
         ]
-        shown = ", ".join(word for word in known if word)
+        shown = ", ".join(_YAML_WORDS.get(word, word) for word in known if word)
         return f"expected one of {shown}; found {describe(value)}{_near(value, known)}"
     if kind in _BOUNDS:
         return _BOUNDS[kind](context)

@@ -49,7 +49,7 @@ _PRIVATE_KEYS: Final[Mapping[Kind, tuple[tuple[str, str], ...]]] = {
     "server": (("server", "key_file"), ("authority", "key_file")),
     "agent": (("server", "key"),),
 }
-_SERVER_KEYS: Final = {"api", "caddy"}
+_SERVER_KEYS: Final = {"api", "caddy", "access"}
 _AGENT_KEYS: Final = {"agent", "agent_id", "services", "global_middleware", "health_checks"}
 _SERVER_SECTION: Final = {"listen_addr", "cert_file", "key_file", "ca_file"}
 _AGENT_SECTION: Final = {"address", "server_name", "ca_cert", "cert", "key"}

@@ -4,10 +4,10 @@ An IPv4-mapped IPv6 address (RFC 4291 s2.5.5.2) counts as the IPv4 address. A cl
 readable address passes neither filter.
 """
 
-import ipaddress
 from collections.abc import Sequence
 from functools import lru_cache
 
+from zerotrust.limits.network_set import NetworkSet
 from zerotrust.middleware.client_address import UNREADABLE
 from zerotrust.middleware.interface import Answer, Request
 
@@ -23,28 +23,14 @@ class IpFilterMiddleware:
 
     def __init__(self, networks: Sequence[str], *, allow: bool) -> None:
         self._allow = allow
-        # Grouped by mask. There are few masks, so the length of the list does not matter.
-        self._networks: dict[int, dict[int, set[int]]] = {4: {}, 6: {}}
-        for text in networks:
-            network = ipaddress.ip_network(text)
-            alike = self._networks[network.version].setdefault(int(network.netmask), set())
-            alike.add(int(network.network_address))
+        self._networks = NetworkSet(networks)
         self._recent = lru_cache(maxsize=4096)(self._decide)
 
     def request(self, request: Request, now: float) -> Answer | None:
         return self._recent(request.client)
 
     def _decide(self, client: bytes) -> Answer | None:
-        try:
-            address: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(
-                client.decode("ascii")
-            )
-        except ValueError:
+        listed = self._networks.has(client)
+        if listed is None:
             return UNREADABLE
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        number = int(address)
-        listed = any(
-            number & mask in networks for mask, networks in self._networks[address.version].items()
-        )
         return None if listed is self._allow else _REFUSAL

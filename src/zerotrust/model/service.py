@@ -29,6 +29,7 @@ from zerotrust.model.middleware import (
 )
 from zerotrust.model.middleware import Cors as CorsHandler
 from zerotrust.model.middleware_settings import CorsConfig, RedirectConfig
+from zerotrust.model.path_pattern import check_path_pattern
 from zerotrust.model.rates import ByteRate, ByteSize
 from zerotrust.model.upstream import (
     LoadBalancing,
@@ -89,16 +90,7 @@ class RouteMatch(Model):
     @field_validator("path")
     @classmethod
     def _matchable_path(cls, value: str) -> str:
-        if value and value[0] not in "/*":
-            raise ValueError(f'"{value}" matches no request: a path begins with /, as in /{value}')
-        if any(sign in value for sign in "?#;\\") or "%2f" in value.lower():
-            raise ValueError(
-                f'"{value}": write only the path, with / between its segments; put conditions on'
-                " the query in query"
-            )
-        if "//" in value or {".", ".."} & set(value.split("/")):
-            raise ValueError(f'"{value}" matches no request: write the path without //, . and ..')
-        return value
+        return check_path_pattern(value)
 
     @field_validator("headers")
     @classmethod
