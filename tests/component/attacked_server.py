@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
@@ -96,8 +96,8 @@ class AttackedServer:
 
     async def command(self, path: str, **said: object) -> dict[str, Any]:
         """Ask over the admin socket, without the start-up time of a process."""
-        transport = httpx.AsyncHTTPTransport(uds=str(self.stack.folder / "state" / "admin.sock"))
-        async with httpx.AsyncClient(
+        transport = httpx2.AsyncHTTPTransport(uds=str(self.stack.folder / "state" / "admin.sock"))
+        async with httpx2.AsyncClient(
             transport=transport, base_url="http://0trust", timeout=10
         ) as client:
             response = await (client.post(path, json=said) if said else client.get(path))

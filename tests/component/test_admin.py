@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from websockets.exceptions import ConnectionClosed
 
@@ -240,8 +240,8 @@ async def test_a_full_disk_refuses_and_loses_nothing_that_was_acknowledged(
         )
         _, hard = resource.prlimit(scenario.stack.server.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(scenario.stack.server.pid, resource.RLIMIT_FSIZE, (size + 100_000, hard))
-        transport = httpx.AsyncHTTPTransport(uds=str(scenario.socket))
-        async with httpx.AsyncClient(
+        transport = httpx2.AsyncHTTPTransport(uds=str(scenario.socket))
+        async with httpx2.AsyncClient(
             transport=transport, base_url="http://0trust", timeout=10
         ) as admin:
             for number in range(1000):

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from tests.support.backends import Origin
@@ -61,8 +61,8 @@ class Scenario:
             return False
 
     async def agents(self) -> int:
-        transport = httpx.AsyncHTTPTransport(uds=str(self.stack.folder / "state" / "admin.sock"))
-        async with httpx.AsyncClient(
+        transport = httpx2.AsyncHTTPTransport(uds=str(self.stack.folder / "state" / "admin.sock"))
+        async with httpx2.AsyncClient(
             transport=transport, base_url="http://0trust", timeout=10
         ) as client:
             return int((await client.get("/v1/status")).json()["agents"])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from tests.conftest import Measured
@@ -74,8 +74,8 @@ class Scenario:
 
     async def command(self) -> None:
         """Do what `0trust status` does, in this process."""
-        transport = httpx.AsyncHTTPTransport(uds=str(self.stack.folder / "state" / "admin.sock"))
-        async with httpx.AsyncClient(
+        transport = httpx2.AsyncHTTPTransport(uds=str(self.stack.folder / "state" / "admin.sock"))
+        async with httpx2.AsyncClient(
             transport=transport, base_url="http://0trust", timeout=10
         ) as client:
             assert (await client.get("/v1/status")).json()["agents"] == 2

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
-import httpx
+import httpx2
 import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
@@ -82,7 +82,7 @@ async def open_checks(stack: Stack, host: str, stack_of: AsyncExitStack) -> list
 
 
 async def test_revoking_one_agent_of_two(stack: Stack, measured: Measured) -> None:
-    transport = httpx.AsyncHTTPTransport(uds=str(stack.folder / "state" / "admin.sock"))
+    transport = httpx2.AsyncHTTPTransport(uds=str(stack.folder / "state" / "admin.sock"))
     async with AsyncExitStack() as sockets:
         stolen = await open_checks(stack, HOSTS["stolen"], sockets)
         other = await open_checks(stack, HOSTS["other"], sockets)
@@ -93,7 +93,7 @@ async def test_revoking_one_agent_of_two(stack: Stack, measured: Measured) -> No
 
         since = stack.server.position()
         # Over the socket, as the command does it: a program that starts takes a second by itself.
-        async with httpx.AsyncClient(
+        async with httpx2.AsyncClient(
             transport=transport, base_url="http://0trust", timeout=10
         ) as admin:
             begun_at = time.monotonic()

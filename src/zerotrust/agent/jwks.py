@@ -21,7 +21,7 @@ from zerotrust.net.tasks import Tasks
 from zerotrust.telemetry import logs
 
 if TYPE_CHECKING:
-    import httpx
+    import httpx2
 
 _log = logs.logger("keys")
 
@@ -121,7 +121,7 @@ class JwksFetcher:
                 )
 
     async def _fetch_forever(self, source: KeySource) -> None:
-        # It takes a while to import httpx and to read the system's authorities.
+        # It takes a while to import httpx2 and to read the system's authorities.
         client = await asyncio.to_thread(_client, source)
         loop = asyncio.get_running_loop()
         cached, etag = CachedJwks(source), ""
@@ -179,15 +179,15 @@ def _shown(source: KeySource) -> str:
     return source.url.partition("?")[0]
 
 
-def _client(source: KeySource) -> "httpx.AsyncClient":
-    import httpx
+def _client(source: KeySource) -> "httpx2.AsyncClient":
+    import httpx2
 
     secured = source.url.lower().startswith("https:")
-    return httpx.AsyncClient(
+    return httpx2.AsyncClient(
         verify=ssl.create_default_context(),
         follow_redirects=False,
         timeout=TIMEOUT,
-        limits=httpx.Limits(max_keepalive_connections=0),
+        limits=httpx2.Limits(max_keepalive_connections=0),
         # HTTPS may go through the proxy that the environment names. Plain HTTP is for issuers on
         # this machine.
         trust_env=secured,
@@ -198,13 +198,13 @@ def _client(source: KeySource) -> "httpx.AsyncClient":
     )
 
 
-async def _fetch(client: "httpx.AsyncClient", url: str, etag: str) -> tuple[bytes | None, str]:
+async def _fetch(client: "httpx2.AsyncClient", url: str, etag: str) -> tuple[bytes | None, str]:
     """Return the document and its ETag; None as the document if this ETag is still current.
 
     Raises:
         FetchError: no answer in time, or the answer is no document of at most MAX_BYTES.
     """
-    import httpx
+    import httpx2
 
     try:
         async with asyncio.timeout(TIMEOUT):
@@ -222,11 +222,11 @@ async def _fetch(client: "httpx.AsyncClient", url: str, etag: str) -> tuple[byte
                 return bytes(data), response.headers.get("etag", "")
     except TimeoutError:
         raise FetchError(f"no complete answer within {TIMEOUT:g} s") from None
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise FetchError(str(error) or type(error).__name__) from error
 
 
-def _check(response: "httpx.Response") -> None:
+def _check(response: "httpx2.Response") -> None:
     if response.has_redirect_location:
         raise FetchError(
             f"status {response.status_code}: redirects are not followed; set jwks_url to the"

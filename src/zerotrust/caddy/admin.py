@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
-import httpx
+import httpx2
 
 from zerotrust.errors import CaddyError
 
-_TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
+_TIMEOUT: Final = httpx2.Timeout(30.0, connect=5.0)
 
 
 class AdminApi:
@@ -32,10 +32,10 @@ class AdminApi:
             if socket
             else f"http://{address.removeprefix('http://').rstrip('/')}"
         )
-        self._client = httpx.AsyncClient(
+        self._client = httpx2.AsyncClient(
             base_url=base,
-            transport=httpx.AsyncHTTPTransport(
-                uds=socket, limits=httpx.Limits(max_keepalive_connections=0)
+            transport=httpx2.AsyncHTTPTransport(
+                uds=socket, limits=httpx2.Limits(max_keepalive_connections=0)
             ),
             timeout=_TIMEOUT,
             trust_env=False,
@@ -91,16 +91,16 @@ class AdminApi:
         async with self._changes:
             await self._request("POST", "/stop")
 
-    async def _request(self, method: str, path: str, body: object = None) -> httpx.Response:
+    async def _request(self, method: str, path: str, body: object = None) -> httpx2.Response:
         try:
             response = await self._send(method, path, body)
-        except httpx.TransportError as error:
+        except httpx2.TransportError as error:
             raise CaddyError(
                 f"the admin API of Caddy at {self.address} does not answer"
                 f" ({str(error) or type(error).__name__}); is Caddy running, and is caddy.admin_api"
                 " its address?"
             ) from error
-        except httpx.InvalidURL as error:
+        except httpx2.InvalidURL as error:
             raise CaddyError(
                 f"caddy.admin_api: {self.address} is not an address ({error})"
             ) from error
@@ -108,7 +108,7 @@ class AdminApi:
             raise CaddyError(f"Caddy refused {method} {path}: {_reason(response)}")
         return response
 
-    async def _send(self, method: str, path: str, body: object) -> httpx.Response:
+    async def _send(self, method: str, path: str, body: object) -> httpx2.Response:
         """Send a request; if Caddy drops its connection, send it once more.
 
         A connection that waits at the listener from before a change is lost; the next one waits at
@@ -116,7 +116,7 @@ class AdminApi:
         """
         try:
             return await self._client.request(method, path, json=body)
-        except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+        except (httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError):
             if path == "/stop":
                 raise
         return await self._client.request(method, path, json=body)
@@ -130,7 +130,7 @@ def socket_path(address: str) -> str | None:
     return "/" + path.lstrip("/") if path.startswith("/") else path
 
 
-def _reason(response: httpx.Response) -> str:
+def _reason(response: httpx2.Response) -> str:
     try:
         return str(response.json()["error"])
     except (ValueError, KeyError, TypeError):

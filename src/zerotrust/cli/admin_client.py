@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import httpx
+import httpx2
 import typer
 from pydantic import BaseModel, ValidationError
 
@@ -56,10 +56,10 @@ class AdminClient:
         except OSError as error:
             raise CommandError(_unreachable(path, error, start)) from error
         # Each request has a connection of its own, so none stays open.
-        transport = httpx.HTTPTransport(
-            uds=str(path), limits=httpx.Limits(max_keepalive_connections=0)
+        transport = httpx2.HTTPTransport(
+            uds=str(path), limits=httpx2.Limits(max_keepalive_connections=0)
         )
-        self._client = httpx.Client(
+        self._client = httpx2.Client(
             base_url="http://0trust", transport=transport, timeout=timeout, trust_env=False
         )
 
@@ -87,19 +87,19 @@ class AdminClient:
         """
         return self._ask("GET", path, params=_said(asked)).text
 
-    def _ask(self, method: str, path: str, **said: Any) -> httpx.Response:
+    def _ask(self, method: str, path: str, **said: Any) -> httpx2.Response:
         try:
             response = self._client.request(method, path, **said)
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             raise CommandError(
                 f"the server at {self._socket} did not answer; 0trust audit list shows whether the"
                 " command took effect"
             ) from error
-        if response.status_code != httpx.codes.OK:
+        if response.status_code != httpx2.codes.OK:
             raise CommandError(_refusal(response) or self._stranger())
         return response
 
-    def _answer(self, model: type[Answer], response: httpx.Response) -> Answer:
+    def _answer(self, model: type[Answer], response: httpx2.Response) -> Answer:
         try:
             return model.model_validate(response.json())
         except ValueError as error:
@@ -139,7 +139,7 @@ def _said(asked: BaseModel | None) -> dict[str, Any]:
     return {} if asked is None else asked.model_dump(exclude_none=True)
 
 
-def _refusal(response: httpx.Response) -> str:
+def _refusal(response: httpx2.Response) -> str:
     """Return the error message in a response; empty if it is not from a 0trust server."""
     try:
         return printable(str(response.json()["error"]))

@@ -30,7 +30,7 @@ LEVELS: Final = {
 }
 
 # These packages log each request or each selector at info and debug.
-_VERBOSE: Final = ("alembic", "asyncio", "httpx", "httpcore")
+_VERBOSE: Final = ("alembic", "asyncio", "httpx2", "httpcore2")
 
 
 class _Sink:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[3]
 HEAVY = {
     "pydantic",
     "cryptography",
-    "httpx",
+    "httpx2",
     "uvloop",
     "aiofastnet",
     "structlog",

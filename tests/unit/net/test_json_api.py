@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from zerotrust.errors import NoAgent, PkiError
@@ -52,7 +52,7 @@ ENDPOINTS = {
 
 
 @asynccontextmanager
-async def api(folder: Path) -> AsyncIterator[httpx.AsyncClient]:
+async def api(folder: Path) -> AsyncIterator[httpx2.AsyncClient]:
     tasks = Tasks()
     listener = HttpListener(
         WriteCoalescer(asyncio.get_running_loop()),
@@ -63,8 +63,8 @@ async def api(folder: Path) -> AsyncIterator[httpx.AsyncClient]:
     )
     path = str(folder / "s")
     async with listener.listen(f"unix:{path}", key="test"):
-        async with httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=path), base_url="http://api"
+        async with httpx2.AsyncClient(
+            transport=httpx2.AsyncHTTPTransport(uds=path), base_url="http://api"
         ) as client:
             yield client
     await tasks.close()

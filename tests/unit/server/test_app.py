@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
@@ -307,8 +307,8 @@ async def test_what_needs_a_restart_is_said_and_the_rest_applies(
 
 async def asked(socket: Path, path: str) -> Any:
     """Return the admin API's answer to a GET."""
-    transport = httpx.AsyncHTTPTransport(uds=str(socket))
-    async with httpx.AsyncClient(transport=transport, base_url="http://admin") as client:
+    transport = httpx2.AsyncHTTPTransport(uds=str(socket))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://admin") as client:
         return (await client.get(path)).json()
 
 

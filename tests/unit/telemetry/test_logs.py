@@ -102,7 +102,7 @@ def test_the_standard_library_logs_to_the_same_output(tmp_path: Path) -> None:
     path = tmp_path / "log"
     logs.configure(Logging(level="debug", format="json", output=str(path)))
     logging.getLogger("some.package").info("%s things", 3)
-    logging.getLogger("httpx").info("request")
+    logging.getLogger("httpx2").info("request")
     logging.getLogger("asyncio").debug("selector")
     logging.getLogger("asyncio").warning("slow callback")
     assert [(line["event"], line["logger"], line["level"]) for line in lines(path)] == [

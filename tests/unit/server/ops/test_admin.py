@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from structlog.testing import capture_logs
 
@@ -30,7 +30,7 @@ class Asker:
 
     server: DirectoryServer
     channel: AdminChannel
-    client: httpx.AsyncClient
+    client: httpx2.AsyncClient
 
     async def ask(self, method: str, path: str, status: int = 200, **said: Any) -> Any:
         if method == "GET":
@@ -51,8 +51,8 @@ class Asker:
 async def asking(folder: Path) -> AsyncIterator[Asker]:
     with directory_server(folder) as server:
         async with listening(server) as channel:
-            transport = httpx.AsyncHTTPTransport(uds=str(server.socket))
-            async with httpx.AsyncClient(transport=transport, base_url="http://admin") as client:
+            transport = httpx2.AsyncHTTPTransport(uds=str(server.socket))
+            async with httpx2.AsyncClient(transport=transport, base_url="http://admin") as client:
                 yield Asker(server, channel, client)
 
 
