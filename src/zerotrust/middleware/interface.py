@@ -8,6 +8,7 @@ the client's. The only exception is the target: each `rewrite` sees the result o
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+from zerotrust.access.subject import Credential
 from zerotrust.http.head import RequestHead
 from zerotrust.middleware.header_edits import Edit
 
@@ -24,6 +25,7 @@ class Request:
         unix_time: seconds since 1970, to check the expiry of tokens.
         counted: handlers that counted the request when it ran through a chain before; they do not
             count it again.
+        who: the credential with which the request has passed the server's rules; None without one.
     """
 
     __slots__ = (
@@ -35,16 +37,24 @@ class Request:
         "response_edits",
         "target",
         "unix_time",
+        "who",
     )
 
     def __init__(
-        self, head: RequestHead, *, client: bytes, unix_time: float, counted: Counted | None = None
+        self,
+        head: RequestHead,
+        *,
+        client: bytes,
+        unix_time: float,
+        counted: Counted | None = None,
+        who: Credential | None = None,
     ) -> None:
         self.method = head.method
         self.target = head.target
         self.fields = head.fields
         self.client = client
         self.unix_time = unix_time
+        self.who = who
         self.counted: Counted = {} if counted is None else counted
         self.edits: list[Edit] = []
         self.response_edits: list[Edit] = []

@@ -207,7 +207,11 @@ class Ingress:
         try:
             chain = policy.chain(context.head)
             request = Request(
-                context.head, client=context.client, unix_time=time(), counted=context.counted
+                context.head,
+                client=context.client,
+                unix_time=time(),
+                counted=context.counted,
+                who=context.who,
             )
             decision = chain.run(request, self._loop.time())
         finally:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from zerotrust.access.subject import Credential
 from zerotrust.http.body import Kind
 from zerotrust.http.head import RequestHead
 from zerotrust.middleware.chain import MiddlewareChain
@@ -89,6 +90,7 @@ class RequestContext:
         retry: the agents that have failed; None while none has.
         may_wait: the request may wait for its agent; False after it has waited in vain.
         parked: owner of the request while it waits, else None.
+        who: the credential with which the request has passed the gate; None without one.
     """
 
     __slots__ = (
@@ -107,6 +109,7 @@ class RequestContext:
         "request",
         "retry",
         "scheme",
+        "who",
     )
 
     def __init__(
@@ -134,6 +137,7 @@ class RequestContext:
         self.retry: RetryState | None = None
         self.may_wait = True
         self.parked: ParkedRequest | None = None
+        self.who: Credential | None = None
 
     @property
     def host(self) -> str:
