@@ -110,6 +110,7 @@ class RequestFields:
     Attributes:
         lines: the lines to forward unchanged; all other attributes are for the hops.
         spoofable: lines that are forwarded only if `api.pass_headers` permits them.
+        token: value of X-0Trust-Token (`access.token_fields`), which is never forwarded.
     """
 
     lines: bytes
@@ -125,6 +126,7 @@ class RequestFields:
     real_ip: bytes | None
     forwarded_for: bytes | None
     forwarded_proto: bytes | None
+    token: bytes | None
 
 
 class RequestHead:
@@ -247,6 +249,7 @@ def _request_fields(rest: bytes, minor: int) -> RequestFields:
         found.get(b"x-real-ip"),
         found.get(b"x-forwarded-for"),
         found.get(b"x-forwarded-proto"),
+        found.get(b"x-0trust-token"),
     )
 
 

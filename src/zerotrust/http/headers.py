@@ -40,7 +40,9 @@ FORWARDING: Final = frozenset(
     (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-real-ip")
 )
 OWN_PREFIX: Final = b"x-0trust-"
-"""Only the server sets fields whose names have this prefix."""
+"""Only the server sets fields whose names have this prefix. Clients send one of them, which stays
+on the server: `TOKEN`."""
+TOKEN: Final = b"x-0trust-token"
 
 # Other fields by which a proxy tells its backend who the client is or what it requested. Backends
 # trust them from any sender. The names come from Envoy, which strips its own from external
@@ -156,7 +158,7 @@ SPOOFABLE_PREFIXES: Final = (
 
 # HTTP2-Settings goes with `Upgrade: h2c`, which is never forwarded (see head.py).
 REQUEST_SPECIAL: Final = (
-    HOP_BY_HOP | FORWARDING | {b"host", b"content-length", b"expect", b"http2-settings"}
+    HOP_BY_HOP | FORWARDING | {TOKEN, b"host", b"content-length", b"expect", b"http2-settings"}
 )
 RESPONSE_SPECIAL: Final = HOP_BY_HOP | {b"content-length"}
 
@@ -235,6 +237,8 @@ _FORBIDDEN_TRAILER_PREFIXES: Final = (
     b"cross-origin-",
     b"sec-",
     b"x-accel-",
+    b"x-pomerium-",
+    b"cf-access-",
 )
 
 # Common trailers, which describe the body before them or the result of producing it.
