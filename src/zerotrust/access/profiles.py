@@ -1,11 +1,50 @@
-"""Profiles: the paths that native apps of a program need without signing in."""
+"""Profiles: the parts of a program that its native apps need without signing in.
 
-from collections.abc import Mapping
+Home Assistant's companion apps send sensor values and locations in the background, where they have
+no cookies, to `/api/webhook/ID`. The id has 256 random bits, and Home Assistant asks for no other
+proof there (its components webhook and mobile_app). Everything else, also `/api/websocket` and
+`/auth/token`, needs a sign-in, a pairing or a token.
+"""
+
+from dataclasses import dataclass
 from typing import Final
 
+from zerotrust.limits.gcra import CellRate
 from zerotrust.model.access import PathRule
 
-PROFILE_PATHS: Final[Mapping[str, tuple[PathRule, ...]]] = {
-    "home_assistant": (PathRule(match=["/api/webhook/*"], allow="anyone"),),
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """Paths that are open to everybody, with a limit.
+
+    Attributes:
+        paths: rules that come before those of the host name's rule. They apply to `methods` only.
+        methods: HTTP methods that the profile opens.
+        requests, seconds: most requests of one client network, in this time.
+        says: the effect in words, for `config check` and `access list`.
+    """
+
+    paths: tuple[PathRule, ...]
+    methods: frozenset[bytes]
+    requests: int
+    seconds: float
+    says: str
+
+    @property
+    def limit(self) -> CellRate:
+        """Return a new rate limiter, whose keys are client networks (`limits.client_network`)."""
+        return CellRate(self.requests, self.seconds)
+
+
+PROFILES: Final = {
+    "home_assistant": Profile(
+        paths=(PathRule(match=["/api/webhook/*"], allow="anyone"),),
+        methods=frozenset((b"POST",)),
+        requests=300,
+        seconds=60.0,
+        says=(
+            "POST /api/webhook/* is open to everyone, 300 requests a minute from one client network"
+        ),
+    )
 }
-"""They come after the `paths` of the rule itself; `deny` and `require` apply to them too."""
+"""All profiles by name."""

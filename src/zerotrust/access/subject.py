@@ -33,6 +33,7 @@ class Subject:
         owner: the user that an app belongs to.
         groups: local groups, and groups of the provider with its name in front.
         emails: verified addresses.
+        email: the one of them that backends are told; empty for the first in the alphabet.
         provider: identity provider of the sign-in; empty without one.
         claims: claims of that provider which rules name.
     """
@@ -44,6 +45,7 @@ class Subject:
     owner: "Subject | None" = None
     groups: frozenset[str] = frozenset()
     emails: frozenset[str] = frozenset()
+    email: str = ""
     provider: str = ""
     claims: Mapping[str, Any] = field(default_factory=lambda: _NO_CLAIMS)
 
