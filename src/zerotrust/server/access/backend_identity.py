@@ -1,0 +1,98 @@
+"""Header edits that tell a backend who makes a request, remembered for each credential."""
+
+from collections.abc import Sequence
+from time import monotonic, time
+from typing import Final, NamedTuple
+
+from zerotrust.access.assertion import claims_of
+from zerotrust.access.identity_headers import IdentityHeaders
+from zerotrust.access.subject import Credential, Subject
+from zerotrust.errors import StateError
+from zerotrust.limits.ttl_cache import TtlCache
+from zerotrust.middleware.header_edits import Edit, delete_field, set_field
+from zerotrust.server.access.identity_keys import IdentityKeys
+from zerotrust.telemetry import logs
+
+_log = logs.logger("identity")
+
+REMEMBERED: Final = 240.0
+"""Seconds for which the same assertion is sent. It is good for a minute longer."""
+MAX_REMEMBERED: Final = 16_384
+
+
+class _Remembered(NamedTuple):
+    subject: Subject
+    named_groups: frozenset[str]
+    headers: IdentityHeaders
+    edits: Sequence[Edit]
+
+
+class BackendIdentity:
+    """Makes the header edits of requests to host names with a gate, or with `identity`.
+
+    Attributes:
+        auth_host: the issuer of assertions.
+    """
+
+    def __init__(self, keys: IdentityKeys, auth_host: str) -> None:
+        self.auth_host = auth_host
+        self._keys = keys
+        self._remembered: TtlCache[_Remembered] = TtlCache(MAX_REMEMBERED)
+        self._warned = False
+
+    def reconfigure(self, auth_host: str) -> None:
+        """Use another auth host from the next request on."""
+        if auth_host != self.auth_host:
+            self.auth_host = auth_host
+            self._remembered.clear()
+
+    def edits(
+        self,
+        credential: Credential | None,
+        *,
+        host: str,
+        named_groups: frozenset[str],
+        headers: IdentityHeaders,
+    ) -> Sequence[Edit]:
+        """Return the edits of a request, after `access.identity_headers.without_identity_fields`.
+
+        Args:
+            credential: None if nobody is known; then the edits remove the fields.
+            host: the host name of the request.
+            named_groups: groups that the rule of the host name names.
+            headers: `identity` of the service.
+        """
+        if credential is None:
+            return [delete_field(name) for name in headers.names]
+        now = monotonic()
+        key = credential.digest + host.encode()
+        known = self._remembered.get(key, now)
+        if known is not None and known[:3] == (credential.subject, named_groups, headers):
+            return known.edits
+        edits = self._make(credential, host, named_groups, headers)
+        remembered = _Remembered(credential.subject, named_groups, headers, edits)
+        self._remembered.put(key, remembered, until=now + REMEMBERED)
+        return edits
+
+    def _make(
+        self,
+        credential: Credential,
+        host: str,
+        named_groups: frozenset[str],
+        headers: IdentityHeaders,
+    ) -> Sequence[Edit]:
+        claims = claims_of(
+            credential, auth_host=self.auth_host, host=host, named_groups=named_groups, now=time()
+        )
+        try:
+            assertion = self._keys.sign_assertion(claims)
+        except StateError as error:
+            if not self._warned:
+                self._warned = True
+                _log.error("backends are told no identity", reason=str(error))
+            return [delete_field(name) for name in headers.names]
+        values = dict(headers.fields(claims, assertion))
+        return [
+            set_field(name, [values[name]]) if name in values else delete_field(name)
+            for name in headers.names
+        ]
