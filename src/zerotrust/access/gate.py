@@ -32,7 +32,7 @@ from zerotrust.access.conditions import (
 )
 from zerotrust.access.gate_request import GateRequest
 from zerotrust.access.link_scope import in_scope
-from zerotrust.access.profiles import PROFILE_PATHS
+from zerotrust.access.profiles import PROFILES
 from zerotrust.access.subject import Credential, CredentialKind, SubjectKind
 from zerotrust.model.access import Rule
 from zerotrust.model.base import patterns_of
@@ -79,12 +79,14 @@ class PathGate:
     Attributes:
         limit: longest time since the last proof of identity; infinite without one.
         place: its place in the rule, for logs.
+        methods: the methods that it applies to; None for all.
     """
 
     matches: tuple[Match, ...]
     allow: tuple[CompiledCondition, ...]
     limit: float
     place: str
+    methods: frozenset[bytes] | None = None
 
 
 class CompiledRule:
@@ -118,16 +120,27 @@ class CompiledRule:
         )
         limit = min(model.max_age or FOREVER, model.fresh or FOREVER)
         self.whole = PathGate((), _compiled(model.allow, country_of), limit, "allow")
-        own = PROFILE_PATHS[model.profile] if model.profile is not None else ()
+        profile = PROFILES[model.profile] if model.profile is not None else None
         self.paths = tuple(
             PathGate(
                 tuple(path_match(pattern) for pattern in path.match),
                 _compiled(path.allow, country_of),
                 min(limit, path.fresh or FOREVER),
-                f"paths[{index}].allow" if index < len(model.paths) else f"profile {model.profile}",
+                f"paths[{index}].allow",
             )
-            for index, path in enumerate((*model.paths, *own))
+            for index, path in enumerate(model.paths)
         )
+        if profile is not None:
+            self.paths += tuple(
+                PathGate(
+                    tuple(path_match(pattern) for pattern in path.match),
+                    _compiled(path.allow, country_of),
+                    limit,
+                    f"profile {model.profile}",
+                    profile.methods,
+                )
+                for path in profile.paths
+            )
         conditions = list(_conditions(model))
         self.named_groups = frozenset(group for item in conditions for group in item.group or ())
         self.named_claims = frozenset(name for item in conditions for name in item.claim or ())
@@ -277,7 +290,9 @@ class _Judgement:
     def _chosen(self) -> PathGate:
         for path in self._rule.paths:
             self.looked_at_request = True
-            if path_holds(path.matches, self._request):
+            if (path.methods is None or self._request.method in path.methods) and path_holds(
+                path.matches, self._request
+            ):
                 return path
         return self._rule.whole
 

@@ -18,7 +18,7 @@ class Profile:
     """Paths that are open to everybody, with a limit.
 
     Attributes:
-        paths: rules that come before those of the host name's rule. They apply to `methods` only.
+        paths: rules after the `paths` of the host name's rule. They apply to `methods` only.
         methods: HTTP methods that the profile opens.
         requests, seconds: most requests of one client network, in this time.
         says: the effect in words, for `config check` and `access list`.

@@ -331,6 +331,7 @@ def test_the_profile_opens_the_webhooks_alone() -> None:
     rule = gate(FAMILY, profile="home_assistant", deny=[{"ip": "203.0.113.0/24"}])
     assert kind(rule, None, target="/api/webhook/abc", method="POST") is ALLOW
     assert kind(rule, None, target="/api/states") is SIGN_IN
-    assert kind(rule, None, target="/api/webhook/abc", client="203.0.113.1") is DENY
+    assert kind(rule, None, target="/api/webhook/abc") is SIGN_IN
+    assert kind(rule, None, target="/api/webhook/abc", method="POST", client="203.0.113.1") is DENY
     with pytest.raises(AmbiguousPath):
-        rule.judge(None, request("/api/webhook/..%2fstates"))
+        rule.judge(None, request("/api/webhook/..%2fstates", method="POST"))

@@ -45,6 +45,7 @@ def test_our_own_field_reaches_no_backend(name: str) -> None:
         basic(TOKEN, user="u" * 2000),
         basic(TOKEN).replace(b"Basic", b"BASIC"),
     ],
+    ids=range(6),
 )
 def test_authorization(value: bytes) -> None:
     assert find_token(None, authorization(value) + REST) == (TOKEN, REST)
@@ -71,6 +72,7 @@ def test_what_is_not_ours_passes_untouched(value: bytes) -> None:
 @pytest.mark.parametrize(
     "secret",
     [new_secret(LINK), new_secret(INVITATION), TOKEN[:-1], TOKEN[:-1] + "!", "0t_", "0t_ü"],
+    ids=range(6),
 )
 def test_other_secrets_of_ours_count_as_none_and_reach_no_backend(secret: str) -> None:
     for value in (b"Bearer " + secret.encode(), basic(secret)):
@@ -98,7 +100,11 @@ CLOUDFLARE = f"CF-Access-Client-Id: any\r\nCF-Access-Client-Secret: {TOKEN}\r\n"
 PANGOLIN = f"P-Access-Token-Id: any\r\nP-Access-Token: {TOKEN}\r\n".encode()
 
 
-@pytest.mark.parametrize(("style", "lines"), [("cf_access", CLOUDFLARE), ("pangolin", PANGOLIN)])
+@pytest.mark.parametrize(
+    ("style", "lines"),
+    [("cf_access", CLOUDFLARE), ("pangolin", PANGOLIN)],
+    ids=["cf_access", "pangolin"],
+)
 def test_fields_of_other_products(style: str, lines: bytes) -> None:
     assert find_token(None, lines + REST, [style]) == (TOKEN, REST)
     assert find_token(
