@@ -29,8 +29,25 @@ CountryOf = Callable[[str], str | None]
 SubjectTest = Callable[[Credential], bool]
 RequestTest = Callable[[GateRequest], bool]
 
+_WITHOUT_PERSON: Final = (SubjectKind.LINK, SubjectKind.PIN)
 FOREVER: Final = float("inf")
 AMBIGUOUS: Final = "the path is ambiguous: its readings fall under different rules of access"
+
+
+def may_sign_in(
+    wanted: Iterable["CompiledCondition"], credential: Credential | None, request: GateRequest
+) -> bool:
+    """Return True if no one is known, and somebody who is might fulfil one of the conditions.
+
+    Raises:
+        AmbiguousPath, PathTooLong: as `CompiledCondition.fits_request`.
+    """
+    if credential is not None and credential.subject.kind not in _WITHOUT_PERSON:
+        return False
+    return any(
+        item.about_subjects and request.unix_time < item.ends_at and item.fits_request(request)
+        for item in wanted
+    )
 
 
 def no_country(_address: str) -> None:

@@ -26,6 +26,7 @@ from zerotrust.access.conditions import (
     FOREVER,
     CompiledCondition,
     CountryOf,
+    may_sign_in,
     no_country,
     path_holds,
     path_match,
@@ -320,19 +321,9 @@ class _Judgement:
 
     def _not_let_in(self, wanted: Sequence[CompiledCondition], place: str) -> Verdict:
         """Return SIGN_IN if someone else might fulfil one of the conditions, else DENY."""
-        credential = self._credential
-        stranger = credential is None or credential.subject.kind in _WITHOUT_PERSON
-        if stranger and any(
-            item.about_subjects
-            and self._request.unix_time < item.ends_at
-            and item.fits_request(self._request)
-            for item in wanted
-        ):
+        if may_sign_in(wanted, self._credential, self._request):
             return Verdict(VerdictKind.SIGN_IN, place)
         return Verdict(VerdictKind.DENY, place)
-
-
-_WITHOUT_PERSON: Final = (SubjectKind.LINK, SubjectKind.PIN)
 
 
 def pass_for(sign_in: Credential, host: str) -> Credential:

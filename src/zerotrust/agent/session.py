@@ -20,6 +20,7 @@ from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.telemetry import logs
 from zerotrust.tunnel.binary import RequestOpen, unpack_open
 from zerotrust.tunnel.codes import (
+    ACCESS,
     CONNECTIONS,
     FLAG_ANNOUNCE,
     FLAG_UPGRADE,
@@ -139,6 +140,10 @@ class ServerSession:
         size = len(message.encode())
         if message.policy is not None and POLICY not in session.capabilities:
             reason = "this server does not enforce policies; update it first"
+        elif live.policy is not None and (
+            live.policy.needs_access and ACCESS not in session.capabilities
+        ):
+            reason = "this server does not know access, which the service asks for; update it first"
         elif not message.hosts:
             reason = "this server does not know wildcard host names; update it first"
         elif size > MAX_PAYLOAD:

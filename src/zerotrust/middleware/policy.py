@@ -1,15 +1,17 @@
 """Compiler for policies: a service's configuration becomes a table of routes and handlers.
 
 The order is the same for every request: global handlers, CORS rules of the service (before
-authentication, because a preflight has no credentials), authentication, handlers of the route. The
-first three also run before the 404 for a request without a route.
+authentication, because a preflight has no credentials), `access`, authentication, handlers of the
+route. All but the last also run before the 404 for a request without a route.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
+from zerotrust.access.conditions import CountryOf, no_country
 from zerotrust.errors import ConfigError
+from zerotrust.middleware.access_require import AccessRequireMiddleware
 from zerotrust.middleware.basic_auth import BasicAuthMiddleware
 from zerotrust.middleware.chain import MiddlewareChain
 from zerotrust.middleware.cors import CorsMiddleware
@@ -23,6 +25,7 @@ from zerotrust.middleware.respond import no_route, respond
 from zerotrust.middleware.rewrite import RewriteMiddleware
 from zerotrust.model import middleware as model
 from zerotrust.model.service import Route, ServiceSecurity
+from zerotrust.model.service_access import AccessRequireConfig, ServiceAccess
 from zerotrust.routing.match import Match
 from zerotrust.routing.route_table import RouteTable
 
@@ -40,12 +43,14 @@ class Policy:
     made: tuple[tuple[model.Handler, Middleware], ...]
 
 
-def compile_policy(
+def compile_policy(  # noqa: PLR0913 - the parts of a policy
     routes: Sequence[Route],
     *,
     secret: bytes,
     global_middleware: Sequence[model.Handler] = (),
     security: ServiceSecurity | None = None,
+    access: ServiceAccess | None = None,
+    country_of: CountryOf = no_country,
     limits: Sequence[Middleware] = (),
     before: Policy | None = None,
 ) -> Policy:
@@ -53,6 +58,7 @@ def compile_policy(
 
     Args:
         secret: 16 to 64 random bytes of this process (see `basic_auth`).
+        country_of: looks up countries, for `access`. It stays the same in all policies.
         limits: handlers after all others, for requests that go to a backend.
         before: the policy that this one replaces. Handlers with the same configuration are reused,
             with their counts and remembered logins.
@@ -60,13 +66,16 @@ def compile_policy(
     Raises:
         ConfigError: a key or the contents of a file are invalid; the message begins with the place.
     """
-    builder = _Builder(secret, before)
+    builder = _Builder(secret, country_of, before)
     front = [
         builder.make(handler, f"global_middleware[{i}]")
         for i, handler in enumerate(global_middleware)
     ]
     if security is not None and security.cors is not None:
         front.append(builder.make(model.Cors(config=security.cors), "security.cors"))
+    if access is not None and access.require:
+        narrowed = AccessRequireConfig(require=access.require)
+        front.append(builder.make(model.AccessRequire(config=narrowed), "access.require"))
     if security is not None and security.auth is not None:
         front.append(builder.make(security.auth, "security.auth"))
     rows = []
@@ -87,9 +96,10 @@ def _chain(handlers: Sequence[Middleware | None]) -> MiddlewareChain:
 class _Builder:
     """Builds handlers, or reuses those of the previous policy."""
 
-    def __init__(self, secret: bytes, before: Policy | None) -> None:
+    def __init__(self, secret: bytes, country_of: CountryOf, before: Policy | None) -> None:
         self.made: list[tuple[model.Handler, Middleware]] = []
         self._secret = secret
+        self._country_of = country_of
         self._reusable = list(before.made) if before is not None else []
 
     def make(self, config: model.Handler, where: str) -> Middleware | None:
@@ -99,7 +109,7 @@ class _Builder:
                 self.made.append((config, handler))
                 return handler
         try:
-            built = _build(config, self._secret)
+            built = _build(config, self._secret, self._country_of)
         except ValueError as error:
             raise ConfigError(f"{where}: {error}") from None
         if built is not None:
@@ -107,7 +117,9 @@ class _Builder:
         return built
 
 
-def _build(handler: model.Handler, secret: bytes) -> Middleware | None:  # noqa: C901 - one line a kind
+def _build(  # noqa: C901 - one line a kind
+    handler: model.Handler, secret: bytes, country_of: CountryOf
+) -> Middleware | None:
     match handler:
         case model.ReverseProxy():
             return None
@@ -125,6 +137,8 @@ def _build(handler: model.Handler, secret: bytes) -> Middleware | None:  # noqa:
             return BasicAuthMiddleware(handler.config, secret=secret)
         case model.Jwt():
             return JwtMiddleware(handler.config, secret=secret)
+        case model.AccessRequire():
+            return AccessRequireMiddleware(handler.config.require, country_of=country_of)
         case model.Redirect():
             return RedirectMiddleware(handler.config)
         case model.Respond():

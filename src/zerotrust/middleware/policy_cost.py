@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from zerotrust.model import middleware as model
+from zerotrust.model.condition import Condition
 from zerotrust.model.policy import ServicePolicy
-from zerotrust.model.service import Route, ServiceSecurity
+from zerotrust.model.service import Route, RouteMatch, ServiceSecurity
 from zerotrust.routing.match import Match
 
 Path = tuple[str | int, ...]
@@ -35,10 +36,14 @@ _HANDLERS: Final[dict[type[object], float]] = {
     model.Cors: 35.0,
     model.BasicAuth: 20.0,  # without the password hash, which a thread verifies
     model.Jwt: 600.0,  # a signature (ES384), and 16 audiences compared with 1,400 in a token
+    model.AccessRequire: 5.0,
     model.Redirect: 100.0,  # eight placeholders for a target of 32 KiB
     model.Respond: 10.0,
     model.Rewrite: 350.0,  # all readings of a path of `MAX_PATH_BYTES`
 }
+_PATH_READINGS: Final = 350.0
+_CONDITION: Final = 20.0
+"""One condition of access: a few sets, one of them of networks."""
 _EDIT: Final = 0.2
 _RULE: Final = 0.3
 
@@ -52,6 +57,8 @@ def cost_error(policy: ServicePolicy) -> tuple[Path, str] | None:
         ("security",): _chain_cost([security.auth] if security.auth is not None else []),
         ("global_middleware",): _chain_cost(policy.global_middleware),
     }
+    if policy.access is not None:
+        parts["access", "require"] = _conditions_cost(policy.access.require)
     if security.cors is not None:
         parts["security",] += _HANDLERS[model.Cors]
     if chains:
@@ -90,6 +97,14 @@ def _handler_cost(handler: model.Handler) -> float:
     match handler:
         case model.Headers():
             cost += _EDIT * (len(handler.config.request.names) + len(handler.config.response.names))
+        case model.AccessRequire():
+            cost += _conditions_cost(handler.config.require)
         case model.Rewrite():
             cost += _RULE * len(handler.config.replace_prefix)
     return cost
+
+
+def _conditions_cost(conditions: Sequence[Condition]) -> float:
+    patterns = [item.path for item in conditions if item.path is not None]
+    searches = sum(Match(RouteMatch(path=pattern)).searches for pattern in patterns)
+    return _CONDITION * len(conditions) + _SEARCH * searches + (_PATH_READINGS if patterns else 0.0)

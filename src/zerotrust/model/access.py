@@ -22,6 +22,7 @@ from zerotrust.model.condition import (
     Allow,
     ClaimValues,
     Condition,
+    Conditions,
     EmailAddresses,
     EmailDomains,
     check_allow,
@@ -34,7 +35,6 @@ _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _SCOPE: Final = re.compile(r"[!#-\[\]-~]{1,100}")
 _MANY_TENANTS: Final = ("common", "organizations", "consumers")
 
-Conditions = Annotated[list[Condition], Field(max_length=MAX_CONDITIONS)]
 Administrators = Annotated[list[Condition], Field(max_length=MAX_CONDITIONS // 2)]
 ProviderGroups = Annotated[list[str], OneOrMany, Field(min_length=1, max_length=MAX_VALUES)]
 

@@ -129,6 +129,8 @@ class Condition(Strict):
         return any(getattr(self, key) is not None for key in OF_SUBJECTS)
 
 
+Conditions = Annotated[list[Condition], Field(max_length=MAX_CONDITIONS)]
+
 AllowWord = Literal["anyone", "nobody", "signed_in"]
 
 

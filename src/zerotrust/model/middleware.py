@@ -21,6 +21,7 @@ from zerotrust.model.middleware_settings import (
     RespondConfig,
     RewriteConfig,
 )
+from zerotrust.model.service_access import AccessRequireConfig
 from zerotrust.model.strict import Strict
 
 
@@ -83,6 +84,16 @@ class Jwt(Strict):
     config: JwtConfig
 
 
+class AccessRequire(Strict):
+    """Lets in only users, machines and apps that the server knows and that meet conditions.
+
+    It narrows the rules of the server (`access` in its file).
+    """
+
+    type: Literal["access"] = "access"
+    config: AccessRequireConfig
+
+
 class Redirect(Strict):
     """Redirects the client."""
 
@@ -114,6 +125,7 @@ _MODELS: Final[dict[str, type[Strict]]] = {
         Cors,
         BasicAuth,
         Jwt,
+        AccessRequire,
         Redirect,
         Respond,
         Rewrite,
@@ -168,6 +180,7 @@ Handler = Annotated[
     | Cors
     | BasicAuth
     | Jwt
+    | AccessRequire
     | Redirect
     | Respond
     | Rewrite,

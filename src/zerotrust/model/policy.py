@@ -4,6 +4,7 @@ The agent sends it with the registration, as JSON. The server accepts a policy c
 the service: an unknown key may be a protection that a newer agent relies on.
 """
 
+import datetime
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, Self
@@ -12,9 +13,11 @@ from pydantic import BaseModel, Field, ValidationError
 
 from zerotrust.errors import ConfigError
 from zerotrust.model.authentication import JwtConfig, KeySource
-from zerotrust.model.middleware import MAX_HANDLERS, Handler
+from zerotrust.model.condition import Condition
+from zerotrust.model.middleware import MAX_HANDLERS, AccessRequire, Handler
 from zerotrust.model.rates import ByteSize
 from zerotrust.model.service import MAX_ROUTES, Route, Service, ServiceSecurity, TrafficShaping
+from zerotrust.model.service_access import ServiceAccess
 from zerotrust.model.strict import Strict
 
 _NO_KEYS: Final[Mapping[KeySource, Mapping[str, Any]]] = MappingProxyType({})
@@ -28,6 +31,9 @@ class ServicePolicy(Strict):
 
     security: ServiceSecurity | None = None
     """Cross-origin rules and authentication for all routes."""
+
+    access: ServiceAccess | None = None
+    """Access to the service, with statements about the user to the backend."""
 
     routes: list[Route] = Field(default=[], max_length=MAX_ROUTES)
     """A request that matches no route gets 404; without routes, all requests pass."""
@@ -45,6 +51,7 @@ class ServicePolicy(Strict):
         policy = cls(
             global_middleware=list(global_middleware),
             security=service.security,
+            access=service.access,
             routes=service.routes or _redirect_routes(service),
             max_request_body=service.max_request_body,
             max_websockets=service.max_websockets,
@@ -57,6 +64,21 @@ class ServicePolicy(Strict):
     def key_sources(self) -> frozenset[KeySource]:
         """Return the sources of the JSON Web Keys that the policy needs."""
         return frozenset(_key_sources(self))
+
+    @property
+    def conditions(self) -> list[Condition]:
+        """Return all conditions of access, which the server needs the capability `access` for."""
+        found = [] if self.access is None else list(self.access.require)
+        for handlers in (self.global_middleware, *(route.handle for route in self.routes)):
+            for handler in handlers:
+                if isinstance(handler, AccessRequire):
+                    found += handler.config.require
+        return found
+
+    @property
+    def needs_access(self) -> bool:
+        """Return True if only a server with the capability `access` can enforce the policy."""
+        return self.access is not None or bool(self.conditions)
 
     def to_json(self, keys: Mapping[KeySource, Mapping[str, Any]] = _NO_KEYS) -> dict[str, Any]:
         """Return the policy as JSON values, without keys that the file does not set.
@@ -98,6 +120,8 @@ def _to_json(value: Any, keys: Mapping[KeySource, Mapping[str, Any]]) -> Any:
         known = type(value).model_fields
         given = ((name, getattr(value, name)) for name in known if name in value.model_fields_set)
         return {name: _to_json(item, keys) for name, item in given if item is not None}
+    if isinstance(value, datetime.date):
+        return value.isoformat()
     if isinstance(value, (list, tuple)):
         return [_to_json(item, keys) for item in value]
     return (

@@ -31,6 +31,7 @@ from zerotrust.model.middleware import Cors as CorsHandler
 from zerotrust.model.middleware_settings import CorsConfig, RedirectConfig
 from zerotrust.model.path_pattern import check_path_pattern
 from zerotrust.model.rates import ByteRate, ByteSize
+from zerotrust.model.service_access import ServiceAccess
 from zerotrust.model.upstream import (
     LoadBalancing,
     Upstream,
@@ -366,6 +367,10 @@ class Service(Model):
 
     security: ServiceSecurity | None = None
     """Cross-origin rules and authentication."""
+
+    access: ServiceAccess | None = None
+    """Users, machines and apps that may use the service, and statements about them to the backend.
+    The server's own rules apply in addition."""
 
     monitoring: Monitoring | None = None
     """Metrics of the service."""

@@ -13,7 +13,17 @@ RESUME: Final = "resume"
 CONNECTIONS: Final = "connections"
 WILDCARDS: Final = "wildcards"
 LARGE_HEADS: Final = "large_heads"
-CAPABILITIES: Final = (POLICY, LISTEN_ON, RENEWAL, RESUME, CONNECTIONS, WILDCARDS, LARGE_HEADS)
+ACCESS: Final = "access"
+CAPABILITIES: Final = (
+    POLICY,
+    LISTEN_ON,
+    RENEWAL,
+    RESUME,
+    CONNECTIONS,
+    WILDCARDS,
+    LARGE_HEADS,
+    ACCESS,
+)
 """Extensions of the first revision that this implementation has (section 3)."""
 
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from zerotrust.access.conditions import CountryOf, no_country
 from zerotrust.errors import ConfigError, ForwardError
 from zerotrust.http.head import RequestHead
 from zerotrust.middleware.chain import MiddlewareChain
@@ -18,8 +19,10 @@ from zerotrust.middleware.interface import Answer, Middleware, Request
 from zerotrust.middleware.policy import Policy, compile_policy
 from zerotrust.middleware.policy_cost import cost_error
 from zerotrust.middleware.request_limits import UNLIMITED, BodyLimit, UpgradeLimit
+from zerotrust.model.condition import Condition
 from zerotrust.model.policy import ServicePolicy
 from zerotrust.model.rates import parse_byte_size
+from zerotrust.model.service_access import ServiceAccess
 from zerotrust.server.agents.service_shaping import ServiceShaping
 
 
@@ -31,12 +34,14 @@ class CompiledPolicy:
         max_body: most bytes of a request body, or `UNLIMITED`.
         upgrades: limit on upgraded connections, or None.
         shaping: bandwidth limits, or None.
+        access: the service's section `access`, or None.
     """
 
     policy: Policy
     max_body: int
     upgrades: UpgradeLimit | None
     shaping: ServiceShaping | None = None
+    access: ServiceAccess | None = None
 
     def chain(self, head: RequestHead) -> MiddlewareChain:
         """Return the middleware that a request has to pass.
@@ -67,7 +72,12 @@ class CompiledPolicy:
 
 
 def compile_service_policy(
-    policy_json: dict[str, Any] | None, *, secret: bytes, before: CompiledPolicy | None
+    policy_json: dict[str, Any] | None,
+    *,
+    secret: bytes,
+    before: CompiledPolicy | None,
+    signs_in: bool = False,
+    country_of: CountryOf | None = None,
 ) -> CompiledPolicy | None:
     """Compile the policy of a registration; None where every request passes unchanged.
 
@@ -75,6 +85,8 @@ def compile_service_policy(
         policy_json: the policy as the agent sent it (REGISTER).
         secret: random bytes that only this process has (see `compile_policy`).
         before: the policy that this one replaces.
+        signs_in: this server has a section `access`, so people can sign in.
+        country_of: looks up countries; None where this server has no database of them.
 
     Raises:
         ConfigError: it cannot be enforced; the message begins with the key.
@@ -85,6 +97,7 @@ def compile_service_policy(
     if (found := cost_error(asked)) is not None:
         place, message = found
         raise ConfigError(f"{'.'.join(map(str, place))}: {message}")
+    _check_conditions(asked.conditions, signs_in=signs_in, countries=country_of is not None)
     limits: list[Middleware] = []
     max_body, upgrades = UNLIMITED, None
     if asked.max_request_body is not None:
@@ -101,15 +114,37 @@ def compile_service_policy(
         secret=secret,
         global_middleware=asked.global_middleware,
         security=asked.security,
+        access=asked.access,
+        country_of=country_of or no_country,
         limits=limits,
         before=before.policy if before is not None else None,
     )
     shaping = ServiceShaping.of(
         asked.traffic_shaping, before.shaping if before is not None else None
     )
-    if shaping is None and not any(chain.handlers for chain in policy.table.choices):
+    if (
+        shaping is None
+        and asked.access is None
+        and not any(chain.handlers for chain in policy.table.choices)
+    ):
         return None
-    return CompiledPolicy(policy, max_body, upgrades, shaping)
+    return CompiledPolicy(policy, max_body, upgrades, shaping, asked.access)
+
+
+def _check_conditions(conditions: list[Condition], *, signs_in: bool, countries: bool) -> None:
+    """Refuse conditions of access that this server can't judge.
+
+    Raises:
+        ConfigError: they need sign-in or a database of countries, and there is none.
+    """
+    for condition in conditions:
+        if condition.names_subjects and not signs_in:
+            raise ConfigError(
+                "access.require: the service requires sign-in, and this server has none: add the"
+                " section access to its file"
+            )
+        if condition.country is not None and not countries:
+            raise ConfigError("access.require: country needs access.geo in the server's file")
 
 
 def passed_head(head: RequestHead, passed: Request) -> RequestHead:

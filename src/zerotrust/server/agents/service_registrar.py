@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from zerotrust.access.conditions import CountryOf
 from zerotrust.errors import ConfigError
 from zerotrust.model.password_hash import REFERENCE_SPEED, HashSpeed
 from zerotrust.server.agents.cpu_budget import CpuBudget
@@ -36,6 +37,8 @@ class ServiceRegistrar:
         hash_speed: speed of this machine; services whose password hashes would take too long are
             refused.
         hosts_checked: called for each registration.
+        signs_in: people can sign in at this server.
+        country_of: looks up countries; None without a database of them.
 
     Attributes:
         cpu_budget: CPU time that each agent's registrations may take.
@@ -49,6 +52,8 @@ class ServiceRegistrar:
         secret: bytes,
         hash_speed: HashSpeed = REFERENCE_SPEED,
         hosts_checked: HostsChecked | None = None,
+        signs_in: bool = False,
+        country_of: CountryOf | None = None,
     ) -> None:
         self.cpu_budget = CpuBudget()
         self._registry = registry
@@ -56,6 +61,12 @@ class ServiceRegistrar:
         self._secret = secret
         self._hash_speed = hash_speed
         self._hosts_checked = hosts_checked
+        self.reconfigure(signs_in=signs_in, country_of=country_of)
+
+    def reconfigure(self, *, signs_in: bool, country_of: CountryOf | None) -> None:
+        """Apply new settings to registrations from now on."""
+        self._signs_in = signs_in
+        self._country_of = country_of
 
     def register(self, session: AgentSession, message: Register) -> None:
         """Register a service with its granted host names, or refuse it; answer the agent."""
@@ -120,7 +131,13 @@ class ServiceRegistrar:
     def _compile(self, session: AgentSession, message: Register) -> CompiledPolicy | None:
         """Raises ConfigError."""
         before = self._registry.former_policy(session, message.id)
-        policy = compile_service_policy(message.policy, secret=self._secret, before=before)
+        policy = compile_service_policy(
+            message.policy,
+            secret=self._secret,
+            before=before,
+            signs_in=self._signs_in,
+            country_of=self._country_of,
+        )
         check_hashes(policy, self._hash_speed)
         return policy
 
