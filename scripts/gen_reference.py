@@ -35,6 +35,7 @@ _WORDS: Final = {
     "EmailAddresses": "email address or list of them",
     "EmailDomains": "domain or list of domains",
     "GroupName": "group",
+    "IdentityHeaders": "`remote_user`, `auth_request`, `webauth` or names and claims",
     "GroupNames": "group or list of groups",
     "ProviderGroups": "group or list of groups",
     "ProviderNames": "provider or list of providers",

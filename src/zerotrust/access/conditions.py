@@ -10,7 +10,7 @@ address decides, and a share link counts as the user who has created it.
 
 import datetime
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
@@ -84,6 +84,7 @@ class CompiledCondition:
     """A condition of the configuration, ready to be judged.
 
     Args:
+        place: its place in the rule, such as `deny[0]`, for logs and explanations.
         deny: it stands in `deny`.
 
     Attributes:
@@ -101,12 +102,21 @@ class CompiledCondition:
         "ends_at",
         "model",
         "needs_proof",
+        "place",
         "request_tests",
         "subject_tests",
     )
 
-    def __init__(self, model: Condition, *, country_of: CountryOf, deny: bool = False) -> None:
+    def __init__(
+        self,
+        model: Condition,
+        *,
+        country_of: CountryOf = no_country,
+        place: str = "",
+        deny: bool = False,
+    ) -> None:
         self.model = model
+        self.place = place
         self.about_subjects = model.names_subjects
         self.needs_proof = self.about_subjects and not (model.machine or model.app or model.pin)
         self.ends_at = FOREVER if model.until is None else _end_of(model.until)
@@ -120,6 +130,21 @@ class CompiledCondition:
         if not self.subject_tests:
             return True
         return credential is not None and all(test(credential) for _, test in self.subject_tests)
+
+    def failures(self, credential: Credential | None, request: GateRequest) -> Iterator[str]:
+        """Yield the keys that do not hold; raises as `fits_request`.
+
+        The circumstances are looked at only where the rest holds, and up to the first that fails.
+        """
+        if request.unix_time >= self.ends_at:
+            yield "until"
+        for key, test in self.subject_tests:
+            if credential is None or not test(credential):
+                yield key
+        if self.fits_subject(credential, request.unix_time):
+            first = next((key for key, fits in self.request_tests if not fits(request)), None)
+            if first is not None:
+                yield first
 
     def fits_request(self, request: GateRequest) -> bool:
         """Return True if the part that depends on the request holds.

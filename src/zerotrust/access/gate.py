@@ -35,7 +35,7 @@ from zerotrust.access.gate_request import GateRequest
 from zerotrust.access.link_scope import in_scope
 from zerotrust.access.profiles import PROFILES
 from zerotrust.access.subject import Credential, CredentialKind, SubjectKind
-from zerotrust.model.access import Rule
+from zerotrust.model.access import PathRule, Rule
 from zerotrust.model.base import patterns_of
 from zerotrust.model.condition import Allow, Condition, alternatives
 from zerotrust.routing.match import Match
@@ -89,6 +89,16 @@ class PathGate:
     place: str
     methods: frozenset[bytes] | None = None
 
+    def applies(self, request: GateRequest) -> bool:
+        """Return True if the path and the method match.
+
+        Raises:
+            AmbiguousPath, PathTooLong: as `conditions.path_holds`.
+        """
+        return (self.methods is None or request.method in self.methods) and path_holds(
+            self.matches, request
+        )
+
 
 class CompiledRule:
     """A rule of the configuration with its conditions compiled.
@@ -114,32 +124,23 @@ class CompiledRule:
     def __init__(self, model: Rule, *, country_of: CountryOf = no_country) -> None:
         self.model = model
         self.deny = tuple(
-            CompiledCondition(item, country_of=country_of, deny=True) for item in model.deny
+            CompiledCondition(item, country_of=country_of, place=f"deny[{index}]", deny=True)
+            for index, item in enumerate(model.deny)
         )
         self.require = tuple(
-            CompiledCondition(item, country_of=country_of) for item in model.require
+            CompiledCondition(item, country_of=country_of, place=f"require[{index}]")
+            for index, item in enumerate(model.require)
         )
         limit = min(model.max_age or FOREVER, model.fresh or FOREVER)
-        self.whole = PathGate((), _compiled(model.allow, country_of), limit, "allow")
-        profile = PROFILES[model.profile] if model.profile is not None else None
+        self.whole = PathGate((), _compiled(model.allow, "allow", country_of), limit, "allow")
         self.paths = tuple(
-            PathGate(
-                tuple(path_match(pattern) for pattern in path.match),
-                _compiled(path.allow, country_of),
-                min(limit, path.fresh or FOREVER),
-                f"paths[{index}].allow",
-            )
+            _path_gate(path, limit, f"paths[{index}].allow", country_of)
             for index, path in enumerate(model.paths)
         )
-        if profile is not None:
+        if model.profile is not None:
+            profile = PROFILES[model.profile]
             self.paths += tuple(
-                PathGate(
-                    tuple(path_match(pattern) for pattern in path.match),
-                    _compiled(path.allow, country_of),
-                    limit,
-                    f"profile {model.profile}",
-                    profile.methods,
-                )
+                _path_gate(path, limit, f"profile {model.profile}", country_of, profile.methods)
                 for path in profile.paths
             )
         conditions = list(_conditions(model))
@@ -148,9 +149,31 @@ class CompiledRule:
         self.asks_pin = any(item.pin for item in conditions)
 
 
-def _compiled(allow: Allow, country_of: CountryOf) -> tuple[CompiledCondition, ...]:
+def _path_gate(
+    path: PathRule,
+    limit: float,
+    place: str,
+    country_of: CountryOf,
+    methods: frozenset[bytes] | None = None,
+) -> PathGate:
+    return PathGate(
+        tuple(path_match(pattern) for pattern in path.match),
+        _compiled(path.allow, place, country_of),
+        min(limit, path.fresh or FOREVER),
+        place,
+        methods,
+    )
+
+
+def _compiled(allow: Allow, place: str, country_of: CountryOf) -> tuple[CompiledCondition, ...]:
     """Return the conditions of `allow`: first those which need no look at the request."""
-    compiled = [CompiledCondition(item, country_of=country_of) for item in alternatives(allow)]
+    places = isinstance(allow, list)
+    compiled = [
+        CompiledCondition(
+            item, country_of=country_of, place=f"{place}[{index}]" if places else place
+        )
+        for index, item in enumerate(alternatives(allow))
+    ]
     return tuple(sorted(compiled, key=lambda item: (bool(item.request_tests), item.needs_proof)))
 
 
@@ -257,12 +280,12 @@ class _Judgement:
 
     def verdict(self) -> Verdict:
         """Return the verdict; raises as `Gate.judge`."""
-        for place, item in enumerate(self._rule.deny):
+        for item in self._rule.deny:
             if self._holds(item):
-                return Verdict(VerdictKind.DENY, f"deny[{place}]")
-        for place, item in enumerate(self._rule.require):
+                return Verdict(VerdictKind.DENY, item.place)
+        for item in self._rule.require:
             if not self._holds(item):
-                return self._not_let_in((item,), f"require[{place}]")
+                return self._not_let_in((item,), item.place)
         return self._by_allow(self._chosen())
 
     def _by_allow(self, chosen: PathGate) -> Verdict:
@@ -291,9 +314,7 @@ class _Judgement:
     def _chosen(self) -> PathGate:
         for path in self._rule.paths:
             self.looked_at_request = True
-            if (path.methods is None or self._request.method in path.methods) and path_holds(
-                path.matches, self._request
-            ):
+            if path.applies(self._request):
                 return path
         return self._rule.whole
 

@@ -38,6 +38,7 @@ def check(
 
     Exit status 1 if a server or agent could not start with it.
     """
+    from zerotrust.config.access_checks import rule_hosts
     from zerotrust.config.check import wildcards
     from zerotrust.config.diagnostics import sort_problems
     from zerotrust.config.key_report import keys
@@ -45,7 +46,7 @@ def check(
 
     kind, source = examine(file)
     if kind == "server":
-        _warn_of_suffixes(source, _grants(source))
+        _warn_of_suffixes(source, [*_grants(source), *rule_hosts(source.data)])
         _warn_of_overlaps(source)
     elif kind == "agent":
         _warn_of_suffixes(source, wildcards(source.data))
@@ -58,6 +59,8 @@ def check(
         if verbose:
             _table(keys(source))
         _summary(file, kind, problems)
+        if kind == "server" and not source.errors:
+            _who_may_enter(file)
     if source.errors:
         raise typer.Exit(1)
 
@@ -112,6 +115,16 @@ def _summary(file: Path, kind: str | None, problems: Sequence["Problem"]) -> Non
         typer.echo(f"{file}: {counted}")
     else:
         typer.echo(f"{file}: ok, {kind} configuration, {counted or 'no warnings'}")
+
+
+def _who_may_enter(file: Path) -> None:
+    """Print for each host name of a server's file who may enter, if it has a section `access`."""
+    from zerotrust.access.rule_words import who_may_enter
+    from zerotrust.config.load import load_server
+
+    access = load_server(file).config.access
+    for entry in who_may_enter(access) if access is not None else ():
+        typer.echo(f"  {entry}")
 
 
 def _table(keys: Sequence["Key"]) -> None:

@@ -17,8 +17,8 @@ from typing import Any, Final, Generic, Literal, TypeVar
 
 from pydantic import ValidationError
 
-from zerotrust.config import check as checks
 from zerotrust.config import (
+    access_checks,
     environment,
     error_messages,
     folders,
@@ -29,6 +29,7 @@ from zerotrust.config import (
     secret_files,
     unknown_keys,
 )
+from zerotrust.config import check as checks
 from zerotrust.config.diagnostics import DOES_NOTHING, KeyPath, Problem, Severity, sort_problems
 from zerotrust.config.document import ENVIRONMENT, Source
 from zerotrust.errors import ConfigError
@@ -228,7 +229,7 @@ def _examine(source: Source, kind: Kind, model: type[Config]) -> tuple[Config, l
     config = _validate(source, usable, model)
     if config is None:
         return None
-    for path, severity, message in _checks_after_models(config, kind):
+    for path, severity, message in _checks_after_models(source, config, kind):
         source.report(path, severity, message)
     return secret_files.inline_files(source, config)
 
@@ -239,13 +240,16 @@ def _checks_before_models(source: Source, kind: Kind) -> Iterator[Finding]:
     else:
         yield from ineffective_keys.agent_effects(source.data)
         yield from checks.contradictions(source.document)
+        yield from access_checks.services_in_the_clear(source.data)
 
 
-def _checks_after_models(config: Model, kind: Kind) -> Iterator[Finding]:
+def _checks_after_models(source: Source, config: Model, kind: Kind) -> Iterator[Finding]:
     for path in _PRIVATE_KEYS[kind]:
         key = getattr(getattr(config, path[0]), path[1])
         if key and (warning := folders.key_warning(Path(key))) is not None:
             yield path, "warning", warning
+    if isinstance(config, ServerConfig):
+        yield from access_checks.access_problems(config, source.document)
     if isinstance(config, AgentConfig):
         yield from checks.costly_policies(config)
         yield from path_spellings.half_protected_paths(config)

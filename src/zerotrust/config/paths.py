@@ -7,7 +7,7 @@ directory is.
 from pathlib import Path
 from typing import Any, Final
 
-# "*" stands for each item of a list.
+# "*" stands for each item of a list or mapping.
 _FILES: Final = (
     "server.cert_file",
     "server.key_file",
@@ -20,6 +20,8 @@ _FILES: Final = (
     "authority.cert_file",
     "authority.key_file",
     "authority.passphrase_file",
+    "access.geo.database",
+    "access.identity_providers.*.client_secret_file",
     "caddy.config_dir",
     "caddy.storage_dir",
     "caddy.binary",
@@ -57,9 +59,10 @@ def _sections(data: Any, way: list[str]) -> list[dict[str, Any]]:
         return [data] if isinstance(data, dict) else []
     step, rest = way[0], way[1:]
     if step == "*":
+        inside = data.values() if isinstance(data, dict) else data
         return (
-            [found for item in data for found in _sections(item, rest)]
-            if isinstance(data, list)
+            [found for item in inside for found in _sections(item, rest)]
+            if isinstance(data, (list, dict))
             else []
         )
     return _sections(data.get(step), rest) if isinstance(data, dict) else []

@@ -250,7 +250,7 @@ class IdentityProvider(Strict):
     sign_in: Annotated[list[ProviderSignIn], Field(max_length=MAX_CONDITIONS)] = []
     """Who may sign in, one of the list. Empty: every user of the provider. `google` needs it."""
 
-    recheck: Annotated[Duration, Field(ge=60)] | None = None
+    recheck: Annotated[Duration, Field(ge=60.0)] | None = None
     """Ask the provider at this interval whether the user may still sign in, by refresh token."""
 
     @model_validator(mode="after")
@@ -282,16 +282,16 @@ class IdentityProvider(Strict):
 class Sessions(Strict):
     """Lifetimes of sign-ins."""
 
-    lifetime: Annotated[Duration, Field(ge=300)] = 7 * 86400.0
+    lifetime: Annotated[Duration, Field(ge=300.0)] = 7 * 86400.0
     """Longest time for which a sign-in is valid."""
 
-    idle: Annotated[Duration, Field(ge=60)] = 2 * 86400.0
+    idle: Annotated[Duration, Field(ge=60.0)] = 2 * 86400.0
     """Longest time without a request or a message."""
 
-    device_lifetime: Annotated[Duration, Field(ge=300)] = 180 * 86400.0
+    device_lifetime: Annotated[Duration, Field(ge=300.0)] = 180 * 86400.0
     """Lifetime of a device that was paired with a code."""
 
-    blind: Annotated[Duration, Field(ge=10)] = 900.0
+    blind: Annotated[Duration, Field(ge=10.0)] = 900.0
     """Longest time for which people may enter while the database cannot be read. Then they get
     503, because the server no longer knows who was signed out."""
 

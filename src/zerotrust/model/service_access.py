@@ -6,7 +6,7 @@ It may narrow what the rules of the server allow, and never widens it.
 import re
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from zerotrust.model.access_names import OneOrMany
 from zerotrust.model.condition import Conditions, refuse_unknown_country
@@ -45,6 +45,14 @@ IdentityFields = Annotated[
 """Names of header fields, each with the claim that it has as value."""
 
 
+IdentityHeaders = Annotated[
+    Annotated[Literal["remote_user", "auth_request", "webauth"], Tag("style")]
+    | Annotated[IdentityFields, Tag("fields")],
+    Discriminator(lambda value: "fields" if isinstance(value, dict) else "style"),
+]
+"""A style of header fields, or their names with claims."""
+
+
 class ServiceIdentity(Strict):
     """Statements about the user in requests to the backend.
 
@@ -55,7 +63,7 @@ class ServiceIdentity(Strict):
     """Add `X-0Trust-Jwt-Assertion`, a signed token. Its keys are at
     `/.well-known/0trust/jwks.json`."""
 
-    headers: Literal["remote_user", "auth_request", "webauth"] | IdentityFields | None = None
+    headers: IdentityHeaders | None = None
     """Add header fields, for backends that verify no token: `remote_user` (`Remote-User`, `-Email`,
     `-Name`, `-Groups`), `auth_request` (`X-Auth-Request-User`, …), `webauth` (`X-WEBAUTH-USER`, …),
     or names of fields with claims: `{X-User: email}`. Let no one else reach a backend that trusts

@@ -16,7 +16,9 @@ from zerotrust.config.document import LARGEST
 from zerotrust.config.key_report import keys
 from zerotrust.config.load import Loaded, check, examine, load_agent, load_server, reload_agent
 from zerotrust.errors import ConfigError
+from zerotrust.model.access import Access, IdentityProvider, PathRule, Rule, Sessions, User
 from zerotrust.model.agent import AgentConfig
+from zerotrust.model.condition import Condition
 from zerotrust.model.middleware import Handler
 from zerotrust.model.server import ServerConfig
 from zerotrust.model.strict import Strict
@@ -62,6 +64,8 @@ def keys_of(model: type[BaseModel], path: str = "", *, strict: bool = False) -> 
         here = f"{path}.{name}".removeprefix(".")
         yield here
         inner = [m for m in models_in(field.annotation) if strict or not issubclass(m, Strict)]
+        if inner == [Condition]:  # server-access.yaml has a wrong value for each of its keys
+            continue
         if len(inner) == 1:
             many = "[]" if get_origin(field.annotation) is list else ""
             yield from keys_of(inner[0], here + many, strict=strict)
@@ -80,6 +84,14 @@ def test_each_key_has_a_wrong_value_and_its_message(model: type[BaseModel], patt
     }
     refused |= {key.removesuffix("[]") for key in refused}
     assert [key for key in keys_of(model) if key not in refused] == []
+
+
+def test_each_key_of_access_has_a_wrong_value_and_its_message() -> None:
+    lines = (FOLDER / "invalid" / "server-access.txt").read_text()
+    paths = re.findall(r"^error: \S+: (access\.[\w.\[\]]+): ", lines, re.MULTILINE)
+    written = {key for path in paths for key in re.findall(r"[a-z_]+", path)}
+    for model in (Access, Rule, PathRule, Condition, User, IdentityProvider, Sessions):
+        assert not model.model_fields.keys() - written, model
 
 
 def test_each_key_of_a_handler_has_a_wrong_value_and_its_message() -> None:

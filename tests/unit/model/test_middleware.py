@@ -34,6 +34,7 @@ GOOD: list[tuple[str, dict[str, Any]]] = [
     ),
     ("basic_auth", {"users": {"ann": BCRYPT}}),
     ("jwt", {"algorithm": "HS256", "secret": "s" * 32, "required_claims": ["sub"]}),
+    ("access", {"require": [{"group": "family", "until": "2027-03-31"}, {"ip": "10.0.0.0/8"}]}),
     ("redirect", {"location": "https://{host}{uri}", "status": 308}),
     ("respond", {"status": 404, "body": "gone", "headers": {"X-A": "b"}}),
     ("rewrite", {"strip_prefix": "/api"}),
