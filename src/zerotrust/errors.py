@@ -19,6 +19,7 @@
     ├── AccessError             a request about users, tokens or links that is not possible
     │   ├── UserUnknown         unknown user, token, link or session
     │   └── AccessRefused       someone may not do what they ask; the message is safe to show them
+    │       └── TooManyTries    from one network, or at one PIN
     ├── ProtocolError           a violation of the tunnel protocol
     │   ├── LocalProtocolError  by this end: a bug
     │   └── RemoteProtocolError by the other end: the link is closed
@@ -148,6 +149,18 @@ class AccessRefused(AccessError):
 
     code = "access_refused"
     status = 403
+
+
+class TooManyTries(AccessRefused):
+    """Too many tries at codes, links or PINs. `retry_after` is the number of seconds to wait."""
+
+    code = "too_many_tries"
+    status = 429
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class EnrollmentRefused(EnrollmentError):

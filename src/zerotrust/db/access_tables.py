@@ -1,7 +1,7 @@
 """Tables of people, their sessions, tokens and links (docs/access.md).
 
-Secrets are stored as SHA-256 only (`digest`), PINs as argon2 hashes. Times are whole seconds since
-1970, UTC. `ended_at` and its like stay None while the row is in force.
+Secrets are stored as SHA-256 only (`digest`), pairing codes as scrypt, PINs as argon2 hashes. Times
+are whole seconds since 1970, UTC. `ended_at` and its like stay None while the row is in force.
 """
 
 from typing import Any
@@ -98,8 +98,12 @@ class PairingRow(Base):
     __tablename__ = "pairings"
 
     digest: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True, repr=False)
+    """Scrypt of the code (`accounts.pairings`)."""
     user_id: Mapped[str] = mapped_column(ForeignKey("users.id"))
     expires_at: Mapped[int]
+    provider: Mapped[str] = mapped_column(String(64), default="")
+    """Identity provider of the user's sign-in, whose groups the device gets."""
+    provider_subject: Mapped[str] = mapped_column(String(255), default="")
     used_at: Mapped[int | None] = mapped_column(default=None)
 
 

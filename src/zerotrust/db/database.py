@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from zerotrust.db import postgresql, sqlite
 from zerotrust.db.errors import explained
 from zerotrust.db.migrate import Migration, migrate
-from zerotrust.errors import EnrollmentRefused, StateError
+from zerotrust.errors import AccessRefused, EnrollmentRefused, StateError
 
 T = TypeVar("T")
 
@@ -76,8 +76,8 @@ class Database:
     def transaction(self) -> Iterator[Session]:
         """Open a session that may write, and commit it at the end of the block.
 
-        EnrollmentRefused commits too, because the record of a refusal stays. Any other exception
-        rolls back.
+        EnrollmentRefused and AccessRefused commit too, because the record of a refusal stays. Any
+        other exception rolls back.
 
         Raises:
             StateError: the database cannot be reached, written or locked; nothing was changed.
@@ -85,7 +85,7 @@ class Database:
         with explained(self.name), Session(self.engine, expire_on_commit=False) as session:
             try:
                 yield session
-            except EnrollmentRefused:
+            except (AccessRefused, EnrollmentRefused):
                 session.commit()
                 raise
             session.commit()

@@ -5,25 +5,93 @@ applied in the loop's thread, in the order of the transactions, by the same code
 changes of other servers.
 """
 
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from sqlalchemy.orm import Session
+
+from zerotrust.access.subject import Credential, CredentialKind
+from zerotrust.accounts import expiry, live_state, passes, users
+from zerotrust.accounts.live_state import LiveState
+from zerotrust.db.access_tables import UserRow
 from zerotrust.db.database import Database
+from zerotrust.enrollment.rate_limits import Attempts, RefusalLog
+from zerotrust.errors import StateError, TooManyAttempts, TooManyTries
 from zerotrust.model.access import Access
-from zerotrust.server.access.credential_index import CredentialIndex
+from zerotrust.server.access.credential_index import MAX_CREDENTIALS, CredentialIndex
+from zerotrust.server.access.index_updates import IndexUpdates
+from zerotrust.server.access.pairing_tries import PairingTries
+from zerotrust.server.access.subjects import Subjects
+from zerotrust.telemetry import logs
+
+FOLLOW_EACH: Final = 0.5
+"""Seconds between two readings of what other servers have committed."""
+CATCH_UP_EACH: Final = 0.05
+"""Least seconds between two readings that requests ask for."""
+TOUCH_EACH: Final = 60.0
+FORGET_EACH: Final = 600.0
+MAKE_ROOM: Final = 1000
+"""Passes that end at once when the index is full."""
+_SLICE: Final = 2000
+"""Credentials that are looked at in one turn of the loop."""
+
+T = TypeVar("T")
+
+_log = logs.logger("access")
 
 
 class AccessState:
     """Database, index and configuration of access.
 
+    `load` must be called before the first request; `follow` runs as long as the server.
+
+    Args:
+        clock: seconds since 1970.
+
     Attributes:
         index: all live credentials.
+        subjects: all users of file and database.
         access: the section `access` of the configuration.
         blind: the database could not be read for `sessions.blind`; people get 503.
     """
 
-    def __init__(self, database: Database, access: Access) -> None:
+    def __init__(
+        self, database: Database, access: Access, *, clock: Callable[[], float] = time.time
+    ) -> None:
         self.database = database
         self.index = CredentialIndex()
+        self.subjects = Subjects(access)
         self.access = access
         self.blind = False
+        self.clock = clock
+        self._updates = IndexUpdates(
+            self.index,
+            self.subjects,
+            access.sessions,
+            seen_late=expiry.SEEN_LATE if database.shared else 0.0,
+        )
+        self._applied = 0
+        self._read_at = clock()
+        self._touched_at = self._forgot_at = clock()
+        self._next_catch_up: asyncio.Task[None] | None = None
+        self._caught_up_at = -1.0
+        self._callbacks: list[Callable[[], None]] = []
+        self._key_callbacks: list[Callable[[], None]] = []
+        self._running: set[asyncio.Task[object]] = set()
+        self._attempts = Attempts()
+        self.pairing_tries = PairingTries()
+        self._refusals = RefusalLog()
+
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        """Call back, in the loop's thread, after credentials have ended or changed their
+        subject."""
+        self._callbacks.append(callback)
+
+    def subscribe_keys(self, callback: Callable[[], None]) -> None:
+        """Call back after the keys of assertions have changed in the database."""
+        self._key_callbacks.append(callback)
 
     async def load(self) -> None:
         """Read all that is in force into the index.
@@ -31,19 +99,203 @@ class AccessState:
         Raises:
             StateError: the database can't be read.
         """
-        raise NotImplementedError
+        await self._shielded(lambda session, now: None, complete=True)
+
+    async def run(self, work: Callable[[Session, int], T]) -> T:
+        """Run a transaction, and apply what it has changed before returning.
+
+        A caller that is cancelled does not stop it.
+
+        Args:
+            work: takes the time in seconds since 1970.
+
+        Raises:
+            StateError: the database can't be used; nothing has changed.
+        """
+        return await self._shielded(work)
 
     async def follow(self) -> None:
-        """Apply what other servers commit to the same database, until cancelled."""
-        raise NotImplementedError
+        """Apply what other servers commit to the same database, until cancelled.
+
+        Once a minute it also calls `touch`. So it has to run on each server.
+        """
+        lost = False
+        while True:
+            await asyncio.sleep(FOLLOW_EACH)
+            try:
+                if self.database.shared:
+                    await self._read()
+                if self.clock() - self._touched_at >= TOUCH_EACH:
+                    await self.touch()
+                lost = False
+            except StateError as error:
+                if not lost:
+                    _log.error(
+                        "cannot read who may enter; using last known state", reason=str(error)
+                    )
+                lost = True
+            self._look_whether_blind()
 
     async def catch_up(self) -> None:
         """Read the changes of other servers now: a request has shown a credential unknown here.
 
-        Concurrent callers share one reading, and there are at most 20 a second.
+        Concurrent callers share one reading, and there are at most 20 a second. It sees all that
+        was committed before the call. A database that can't be read is no error here: the
+        credential stays unknown.
         """
-        raise NotImplementedError
+        if not self.database.shared:
+            return
+        if self._next_catch_up is None:
+            self._next_catch_up = asyncio.get_running_loop().create_task(self._catch_up())
+        await asyncio.shield(self._next_catch_up)
 
     async def reconfigure(self, access: Access) -> None:
-        """Use another section `access`: its users, groups and lifetimes apply at once."""
-        raise NotImplementedError
+        """Use another section `access`: its users, groups and lifetimes apply at once.
+
+        The sessions of users that are no longer in the file end.
+
+        Raises:
+            StateError: the database can't be used; who is no longer in the file is out
+                nevertheless.
+        """
+        gone = self.subjects.file.keys() - {user.name for user in access.users}
+        self.access = access
+        self._updates.sessions = access.sessions
+        self.subjects.reconfigure(access)
+        if self._updates.refresh_users():
+            self._notify()
+
+        def work(session: Session, now: int) -> None:
+            users.withdraw_from_file(session, gone, now=now)
+
+        await self._shielded(work, complete=True)
+
+    async def touch(self) -> None:
+        """Write the last use of all sign-ins and tokens; end and forget what is over.
+
+        Raises:
+            StateError: the database can't be used.
+        """
+        since, self._touched_at = self._touched_at, self.clock()
+        seen = {
+            int(found.id): int(found.seen_at) for found in self._used(CredentialKind.SIGN_IN, since)
+        }
+        used = {found.id: int(found.seen_at) for found in self._used(CredentialKind.TOKEN, since)}
+        forget = self._touched_at - self._forgot_at >= FORGET_EACH
+
+        def work(session: Session, now: int) -> list[tuple[int, int]]:
+            expiry.note_use(session, seen, used)
+            expiry.end_expired(session, self.access.sessions, now=now)
+            if forget:
+                expiry.forget(session, now=now)
+            return expiry.seen_since(session, int(since - expiry.SEEN_LATE))
+
+        try:
+            seen_by_all = await self.run(work)
+        except StateError:
+            self._touched_at = since
+            raise
+        if forget:
+            self._forgot_at = self._touched_at
+        for number, at in seen_by_all:
+            credential = self.index.get(CredentialKind.SIGN_IN, str(number))
+            if credential is not None and credential.seen_at < at:
+                credential.seen_at = float(at)
+        await self._end_expired()
+
+    def admit(self, client: str) -> None:
+        """Count an attempt of a client network at a code, link, PIN or passkey: 10 a minute.
+
+        Raises:
+            TooManyTries: it is over the limit.
+        """
+        try:
+            self._attempts.admit(client, time.monotonic())
+        except TooManyAttempts as error:
+            raise TooManyTries(str(error), retry_after=error.retry_after) from error
+
+    def rationed(self, kind: str) -> int | None:
+        """Ration the audit records of refusals; called in the database's thread alone."""
+        return self._refusals.take(kind, time.monotonic())
+
+    def is_active(self, user: UserRow) -> bool:
+        """Return True if a user may sign in. The database's thread may call it."""
+        return user.disabled_at is None and (
+            user.source != "file" or user.name in self.subjects.file
+        )
+
+    async def make_room(self) -> None:
+        """End the oldest passes if the index is full; strangers' before those of users."""
+        if len(self.index) >= MAX_CREDENTIALS:
+            self.index.sweep()
+        if len(self.index) >= MAX_CREDENTIALS:
+            await self.run(lambda session, now: passes.end_oldest(session, MAKE_ROOM, now=now))
+            self.index.sweep()
+
+    async def _shielded(self, work: Callable[[Session, int], T], *, complete: bool = False) -> T:
+        task = asyncio.get_running_loop().create_task(self._decide(work, complete=complete))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)
+
+    async def _decide(self, work: Callable[[Session, int], T], *, complete: bool) -> T:
+        now = int(self.clock())
+
+        def whole(session: Session) -> tuple[T, LiveState]:
+            result = work(session, now)
+            if complete:
+                return result, live_state.read_all(session, now=now)
+            # Transactions before this one may wait to be applied; reading them twice is harmless.
+            return result, live_state.read_changes(session, after=self._applied, now=now)
+
+        result, state = await self.database.run(whole)
+        self._apply(state)
+        return result
+
+    async def _read(self) -> None:
+        await self._shielded(lambda session, now: None)
+
+    def _apply(self, state: LiveState) -> None:
+        self._applied = state.number if state.complete else max(self._applied, state.number)
+        self._read_at = self.clock()
+        self.blind = False
+        if self._updates.apply(state):
+            self._notify()
+        if state.keys:
+            for callback in self._key_callbacks:
+                callback()
+
+    def _notify(self) -> None:
+        for callback in self._callbacks:
+            callback()
+
+    async def _catch_up(self) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, self._caught_up_at + CATCH_UP_EACH - loop.time()))
+        # Who comes from now on waits for another reading: this one may be too early for them.
+        self._next_catch_up = None
+        self._caught_up_at = loop.time()
+        try:
+            await self._read()
+        except StateError as error:
+            _log.debug("cannot look up an unknown credential", reason=str(error))
+
+    def _look_whether_blind(self) -> None:
+        blind = self.database.shared and self.clock() - self._read_at > self.access.sessions.blind
+        if blind and not self.blind:
+            _log.error("the database cannot be read for too long; people are refused")
+        self.blind = blind
+
+    def _used(self, kind: CredentialKind, since: float) -> list[Credential]:
+        return [found for found in self.index.of_kind(kind) if found.seen_at >= since]
+
+    async def _end_expired(self) -> None:
+        """Forget the credentials that have ended, and end those whose time is over."""
+        self.index.sweep()
+        everyone = list(self.index.all())
+        for first in range(0, len(everyone), _SLICE):
+            now = self.clock()
+            for credential in everyone[first : first + _SLICE]:
+                if not credential.ended and (reason := credential.end_reason(now)):
+                    self.index.end(credential, reason)
+            await asyncio.sleep(0)

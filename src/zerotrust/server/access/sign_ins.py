@@ -1,11 +1,27 @@
 """Sign-ins, their hand-over to services, passes, pairing, and their end."""
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NoReturn
 
-from zerotrust.access.subject import Credential
-from zerotrust.db.access_tables import SignInRow
+from sqlalchemy.orm import Session
+
+from zerotrust.access.secret_format import digest_of, new_cookie
+from zerotrust.access.subject import (
+    ACCESS_WITHDRAWN,
+    SESSION_ENDED,
+    SIGNED_OUT,
+    Credential,
+    CredentialKind,
+)
+from zerotrust.accounts import hand_overs, identities, pairings, sign_ins, users
+from zerotrust.accounts.refusals import refuse
+from zerotrust.db.access_tables import IdentityRow, PasskeyRow, SignInRow, UserRow
+from zerotrust.errors import AccessRefused
 from zerotrust.server.access.access_state import AccessState
-from zerotrust.server.access.people import ProviderAccount
+from zerotrust.server.access.people import ProviderAccount, facts_of
+from zerotrust.server.access.refresh_seal import RefreshSeal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +46,16 @@ class SignIns:
     """Use cases of sign-ins and passes.
 
     The methods raise AccessRefused where someone may not do what they ask (a code that does not
-    fit, a disabled user), and StateError where the database can't be used.
+    fit, a disabled user), and StateError where the database can't be used. `by_passkey` and `pair`
+    count the attempts of the browser's network (`AccessState.admit`).
+
+    Args:
+        seal: encrypts refresh tokens; without it they are not kept, and `recheck` does nothing.
     """
 
-    def __init__(self, state: AccessState) -> None:
+    def __init__(self, state: AccessState, *, seal: RefreshSeal | None = None) -> None:
         self._state = state
+        self._seal = seal
 
     async def by_provider(
         self, account: ProviderAccount, browser: BrowserInfo, *, spent: bytes
@@ -44,7 +65,19 @@ class SignIns:
         Args:
             spent: digest of the attempt's random value, which is used up in the same transaction.
         """
-        raise NotImplementedError
+        value = new_cookie()
+        facts = facts_of(account, self._sealed(account))
+
+        def work(session: Session, now: int) -> None:
+            self._spend(session, spent, "provider", browser, now)
+            user = identities.user_of(session, facts, now=now)
+            self._check_active(session, user, "provider", browser, now)
+            row = self._row(value, user, browser, "oidc", now)
+            row.provider, row.provider_subject = account.provider, account.subject
+            row.provider_session = account.session[:255]
+            sign_ins.begin(session, user, row)
+
+        return await self._issued(value, work)
 
     async def by_passkey(
         self,
@@ -60,17 +93,50 @@ class SignIns:
         A counter that is not above the stored one, unless both are 0, refuses the passkey: it may
         have been cloned.
         """
-        raise NotImplementedError
+        self._state.admit(browser.client)
+        value = new_cookie()
+
+        def work(session: Session, now: int) -> None:
+            self._spend(session, spent, "passkey", browser, now)
+            passkey = session.get(PasskeyRow, credential_id)
+            if passkey is None:
+                self._refuse(session, "this passkey is not known here", "passkey", browser, now)
+            if (counter or passkey.counter) and counter <= passkey.counter:
+                message = "this passkey may have been copied; ask an administrator for a new one"
+                self._refuse(session, message, "passkey", browser, now)
+            user = users.by_id(session, passkey.user_id)
+            self._check_active(session, user, "passkey", browser, now)
+            passkey.counter, passkey.backed_up, passkey.used_at = counter, backed_up, now
+            sign_ins.begin(session, user, self._row(value, user, browser, "passkey", now))
+
+        return await self._issued(value, work)
 
     async def prove_again(self, sign_in: Credential) -> None:
         """Note that the user has just proven their identity again (`fresh`, `max_age`)."""
-        raise NotImplementedError
+        self._check(sign_in)
+        await self._state.run(
+            lambda session, now: sign_ins.prove_again(session, int(sign_in.id), now=now)
+        )
 
     async def hand_over(
         self, sign_in: Credential, *, host: str, challenge: bytes, target: str
     ) -> str:
         """Return a one-time code, good for 60 s, that carries a sign-in to a host name."""
-        raise NotImplementedError
+        self._check(sign_in)
+        code = new_cookie()
+        await self._state.run(
+            lambda session, now: hand_overs.add(
+                session,
+                int(sign_in.id),
+                code=code,
+                host=host,
+                challenge=challenge,
+                target=target,
+                now=now,
+                rationed=self._state.rationed,
+            )
+        )
+        return code
 
     async def accept_hand_over(self, code: str, *, host: str, verifier: bytes) -> IssuedCookie:
         """Use up a code and make a pass for its host name.
@@ -78,19 +144,59 @@ class SignIns:
         Args:
             verifier: SHA-256 of it is the challenge.
         """
-        raise NotImplementedError
+        value = new_cookie()
+        await self._state.make_room()
+
+        def work(session: Session, now: int) -> str:
+            return hand_overs.accept(
+                session,
+                code,
+                host=host,
+                verifier=verifier,
+                pass_digest=digest_of(value.encode()),
+                now=now,
+                rationed=self._state.rationed,
+            )[1]
+
+        target = await self._state.run(work)
+        return IssuedCookie(value=value, credential=self._made(value), target=target)
 
     async def sign_out(self, sign_in: Credential, *, everywhere: bool) -> int:
         """End a sign-in (with `everywhere` all of its user) with its passes; return how many."""
-        raise NotImplementedError
+        number, user_id = int(sign_in.id), sign_in.subject.id
+
+        def work(session: Session, now: int) -> int:
+            user = users.by_id(session, user_id)
+            live = sign_ins.in_force(session, user_id, now=now)
+            rows = [row for row in live if everywhere or row.number == number]
+            return sign_ins.end(
+                session,
+                rows,
+                user,
+                why=SIGNED_OUT,
+                actor=f"user {user.name}",
+                now=now,
+                action="signed.out",
+            )
+
+        return await self._state.run(work)
 
     async def end(self, number: int, *, actor: str) -> None:
         """End one sign-in."""
-        raise NotImplementedError
+        await self._state.run(
+            lambda session, now: sign_ins.end_one(
+                session, number, why=SESSION_ENDED, actor=actor, now=now
+            )
+        )
 
     async def end_all(self, user: str, *, actor: str) -> int:
         """End all sign-ins of a user; return how many."""
-        raise NotImplementedError
+
+        def work(session: Session, now: int) -> int:
+            row = users.known(session, user, self._state.subjects.file, now=now)
+            return sign_ins.end_all(session, row, why=SESSION_ENDED, actor=actor, now=now)
+
+        return await self._state.run(work)
 
     async def provider_logout(self, provider: str, *, session: str, subject: str) -> int:
         """End sign-ins by the provider's back-channel logout; return how many.
@@ -98,35 +204,176 @@ class SignIns:
         Args:
             session: claim `sid`; empty to end all sign-ins of the subject.
         """
-        raise NotImplementedError
+
+        def work(transaction: Session, now: int) -> int:
+            rows = sign_ins.of_account(
+                transaction, provider, subject=subject, provider_session=session, now=now
+            )
+            return sign_ins.end_of_account(
+                transaction, rows, provider, why=SIGNED_OUT, action="provider.logout", now=now
+            )
+
+        return await self._state.run(work)
 
     async def of_user(self, user_id: str) -> list[SignInRow]:
         """Return the sign-ins of a user in force, the newest first."""
-        raise NotImplementedError
+        return await self._state.run(
+            lambda session, now: sign_ins.in_force(session, user_id, now=now)
+        )
 
     async def listed(self, user: str | None = None) -> list[tuple[SignInRow, str]]:
         """Return all sign-ins in force (of one user), each with the user's name."""
-        raise NotImplementedError
+
+        def work(session: Session, now: int) -> list[tuple[SignInRow, str]]:
+            user_id = None
+            if user is not None:
+                user_id = users.known(session, user, self._state.subjects.file, now=now).id
+            return [
+                (row, users.by_id(session, row.user_id).name)
+                for row in sign_ins.in_force(session, user_id, now=now)
+            ]
+
+        return await self._state.run(work)
 
     async def create_pairing(self, sign_in: Credential) -> tuple[str, int]:
         """Return a code of 8 characters for a device, and the time at which it expires."""
-        raise NotImplementedError
+        self._check(sign_in)
+        code = pairings.new_code()
+        digest = await asyncio.to_thread(pairings.digest_of_code, code)
+        expires_at = await self._state.run(
+            lambda session, now: pairings.add(session, digest, int(sign_in.id), now=now)
+        )
+        return code, expires_at
 
     async def pair(self, code: str, browser: BrowserInfo) -> IssuedCookie:
         """Use up a pairing code and sign the device in, for `sessions.device_lifetime`."""
-        raise NotImplementedError
+        self._state.admit(browser.client)
+        value = new_cookie()
+        digest = await self._state.pairing_tries.digest(code, browser.client)
+
+        def work(session: Session, now: int) -> None:
+            pairing = pairings.spend(session, digest, now=now)
+            if pairing is None:
+                message = "this code is wrong or was used, or its 5 minutes are over"
+                self._refuse(session, message, "pairing", browser, now)
+            user = users.by_id(session, pairing.user_id)
+            self._check_active(session, user, "pairing", browser, now)
+            row = self._row(value, user, browser, "device", now)
+            row.provider, row.provider_subject = pairing.provider, pairing.provider_subject
+            sign_ins.begin(session, user, row)
+
+        return await self._issued(value, work)
 
     async def due_rechecks(self) -> list[tuple[str, str, str]]:
         """Return provider, subject and refresh token of accounts to ask again by now (`recheck`).
 
-        Only accounts with a sign-in in force.
+        Only accounts with a sign-in in force, whose refresh token this server has sealed.
         """
-        raise NotImplementedError
+        seal = self._seal
+        if seal is None:
+            return []
+        providers = self._state.access.identity_providers.items()
+        due = [(name, found.recheck) for name, found in providers if found.recheck is not None]
+
+        def work(session: Session, now: int) -> list[IdentityRow]:
+            return [
+                row
+                for provider, every in due
+                for row in identities.due(session, provider, seen_before=int(now - every), now=now)
+            ]
+
+        rows = await self._state.run(work) if due else []
+        return [
+            (row.provider, row.subject, token)
+            for row in rows
+            if row.refresh is not None and (token := seal.open(row.refresh)) is not None
+        ]
 
     async def rechecked(self, account: ProviderAccount) -> None:
         """Store what a provider has said on a recheck; groups that are gone cut at once."""
-        raise NotImplementedError
+        facts = facts_of(account, self._sealed(account))
+        await self._state.run(lambda session, now: identities.update(session, facts, now=now))
 
     async def refused_by_provider(self, provider: str, subject: str) -> int:
         """End the sign-ins of an account whose provider refused its refresh token."""
-        raise NotImplementedError
+
+        def work(session: Session, now: int) -> int:
+            identities.forget_rights(session, provider, subject, now=now)
+            rows = sign_ins.of_account(session, provider, subject=subject, now=now)
+            return sign_ins.end_of_account(
+                session, rows, provider, why=ACCESS_WITHDRAWN, action="session.ended", now=now
+            )
+
+        return await self._state.run(work)
+
+    async def _issued(self, value: str, work: Callable[[Session, int], None]) -> IssuedCookie:
+        await self._state.make_room()
+        await self._state.run(work)
+        return IssuedCookie(value=value, credential=self._made(value))
+
+    def _made(self, value: str) -> Credential:
+        credential = self._state.index.find(digest_of(value.encode()))
+        if credential is None or credential.end_reason(self._state.clock()):
+            raise AccessRefused("you are signed out; sign in again")
+        return credential
+
+    def _check(self, sign_in: Credential) -> None:
+        if sign_in.kind is not CredentialKind.SIGN_IN or sign_in.end_reason(self._state.clock()):
+            raise AccessRefused("you are signed out; sign in again")
+
+    def _row(
+        self, value: str, user: UserRow, browser: BrowserInfo, method: str, now: int
+    ) -> SignInRow:
+        sessions = self._state.access.sessions
+        lifetime = sessions.device_lifetime if method == "device" else sessions.lifetime
+        return SignInRow(
+            digest=digest_of(value.encode()),
+            user_id=user.id,
+            method=method,
+            created_at=now,
+            proven_at=now,
+            seen_at=now,
+            ends_at=now + int(lifetime),
+            client=browser.client[:64],
+            browser=_printable(browser.user_agent)[:200],
+        )
+
+    def _spend(
+        self, session: Session, digest: bytes, kind: str, browser: BrowserInfo, now: int
+    ) -> None:
+        if not sign_ins.spend(session, digest, now=now):
+            message = "this attempt to sign in was completed before; start again"
+            self._refuse(session, message, kind, browser, now)
+
+    def _check_active(
+        self, session: Session, user: UserRow, kind: str, browser: BrowserInfo, now: int
+    ) -> None:
+        if not self._state.is_active(user):
+            message = f"{user.name} is disabled; ask an administrator"
+            self._refuse(session, message, kind, browser, now)
+
+    def _refuse(
+        self,
+        session: Session,
+        message: str,
+        kind: str,
+        browser: BrowserInfo,
+        now: int,
+    ) -> NoReturn:
+        refuse(
+            session,
+            message,
+            kind=kind,
+            actor=browser.client,
+            now=now,
+            rationed=self._state.rationed,
+        )
+
+    def _sealed(self, account: ProviderAccount) -> bytes | None:
+        if self._seal is None or account.refresh is None:
+            return None
+        return self._seal.seal(account.refresh)
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:400])

@@ -1,0 +1,18 @@
+"""Passes of all kinds: counted and ended."""
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from zerotrust.accounts import changes
+from zerotrust.db.access_tables import PassRow
+
+
+def end_oldest(session: Session, count: int, *, now: int) -> int:
+    """End the oldest passes in force, those without a user first; return the number."""
+    query = select(PassRow.number).where(PassRow.ended_at.is_(None), PassRow.ends_at > now)
+    order = (PassRow.sign_in.is_not(None), PassRow.number)
+    numbers = list(session.scalars(query.order_by(*order).limit(count)))
+    session.execute(update(PassRow).where(PassRow.number.in_(numbers)).values(ended_at=now))
+    for number in numbers:
+        changes.add(session, changes.PASS, number, now=now)
+    return len(numbers)

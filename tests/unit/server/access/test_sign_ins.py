@@ -1,0 +1,257 @@
+"""Tests of zerotrust.server.access.sign_ins."""
+
+import asyncio
+import secrets
+
+import pytest
+
+from tests.support.people import CHALLENGE, HOST, VERIFIER, Store, Stores
+from zerotrust.access.secret_format import digest_of, is_cookie
+from zerotrust.access.subject import (
+    ACCESS_WITHDRAWN,
+    SESSION_ENDED,
+    SIGNED_OUT,
+    CredentialKind,
+    SubjectKind,
+)
+from zerotrust.errors import AccessRefused, TooManyTries, UserUnknown
+from zerotrust.server.access.people import ProviderAccount
+from zerotrust.server.access.sign_ins import BrowserInfo
+
+pytestmark = pytest.mark.anyio
+
+EVE = ProviderAccount(
+    provider="google", subject="1", email="eve@example.com", email_verified=True, groups=("ops",)
+)
+
+
+async def test_a_passkey_signs_in_and_the_sign_in_opens_a_host(store: Store) -> None:
+    made = await store.sign_in(await store.passkey("anna", "family"))
+    assert is_cookie(made.value.encode())
+    sign_in = made.credential
+    assert store.state.index.find(digest_of(made.value.encode())) is sign_in
+    assert (sign_in.kind, sign_in.method) == (CredentialKind.SIGN_IN, "passkey")
+    assert (sign_in.subject.kind, sign_in.subject.name) == (SubjectKind.USER, "anna")
+    assert sign_in.subject.groups == {"family"}
+    assert sign_in.proven_at == store.clock.now
+    code = await store.sign_ins.hand_over(sign_in, host=HOST, challenge=CHALLENGE, target="/x?y")
+    entered = await store.sign_ins.accept_hand_over(code, host=HOST, verifier=VERIFIER)
+    made_pass = entered.credential
+    assert entered.target == "/x?y"
+    assert (made_pass.kind, made_pass.host) == (CredentialKind.PASS, HOST)
+    assert made_pass.sign_in is sign_in
+    assert made_pass.subject is sign_in.subject
+    assert store.actions()[-1] == "signed.in"
+
+
+@pytest.mark.parametrize(
+    "change", ["code", "host", "verifier", "late", "signed out", "disabled", "again"]
+)
+async def test_a_hand_over_that_does_not_fit_is_refused(store: Store, change: str) -> None:
+    sign_in = (await store.sign_in(await store.passkey("anna"))).credential
+    code = await store.sign_ins.hand_over(sign_in, host=HOST, challenge=CHALLENGE, target="/")
+    host, verifier = HOST, VERIFIER
+    match change:
+        case "code":
+            code = code[::-1]
+        case "host":
+            host = "other.example.com"
+        case "verifier":
+            verifier = b"w" * 32
+        case "late":
+            store.clock.now += 60
+        case "signed out":
+            await store.sign_ins.sign_out(sign_in, everywhere=False)
+        case "disabled":
+            await store.people.disable("anna", actor="uid 0")
+        case "again":
+            await store.sign_ins.accept_hand_over(code, host=host, verifier=verifier)
+    with pytest.raises(AccessRefused, match="no longer valid"):
+        await store.sign_ins.accept_hand_over(code, host=host, verifier=verifier)
+    assert store.actions()[-1] == "sign_in.refused"
+    if change in ("host", "verifier"):
+        await store.sign_ins.accept_hand_over(code, host=HOST, verifier=VERIFIER)
+
+
+async def test_a_code_makes_one_pass_however_many_ask_at_once(servers: Stores) -> None:
+    first, second = await servers.start(), await servers.start()
+    sign_in = (await first.sign_in(await first.passkey("anna"))).credential
+    code = await first.sign_ins.hand_over(sign_in, host=HOST, challenge=CHALLENGE, target="/")
+    results = await asyncio.gather(
+        *(
+            server.sign_ins.accept_hand_over(code, host=HOST, verifier=VERIFIER)
+            for server in (first, second) * 10
+        ),
+        return_exceptions=True,
+    )
+    refused = [result for result in results if isinstance(result, AccessRefused)]
+    assert len(refused) == 19
+
+
+async def test_a_sign_out_ends_the_passes_of_this_browser_only(store: Store) -> None:
+    key = await store.passkey("anna")
+    here, there = (await store.sign_in(key)).credential, (await store.sign_in(key)).credential
+    passes = [await store.enter(here, host) for host in ("a.example.com", "b.example.com")]
+    other = await store.enter(there)
+    assert await store.sign_ins.sign_out(here, everywhere=False) == 1
+    assert {made.ended for made in (here, *passes)} == {SIGNED_OUT}
+    assert other.end_reason(store.clock.now) == ""
+    assert store.notified == 1
+    third = (await store.sign_in(key)).credential
+    assert await store.sign_ins.sign_out(third, everywhere=True) == 2
+    assert other.ended == SIGNED_OUT
+    assert store.actions().count("signed.out") == 3
+    with pytest.raises(AccessRefused, match="signed out"):
+        await store.enter(third)
+
+
+async def test_what_has_ended_is_not_there_after_a_restart(servers: Stores) -> None:
+    store = await servers.start()
+    key = await store.passkey("anna")
+    kept, ended = (await store.sign_in(key)).credential, (await store.sign_in(key)).credential
+    live = await store.enter(kept)
+    gone = await store.enter(ended)
+    await store.sign_ins.sign_out(ended, everywhere=False)
+    again = await servers.start()
+    found = again.state.index.find(live.digest)
+    assert found is not None
+    assert (found.host, found.subject.name, found.sign_in and found.sign_in.id) == (
+        HOST,
+        "anna",
+        kept.id,
+    )
+    assert again.state.index.find(gone.digest) is None
+    assert again.state.index.find(ended.digest) is None
+
+
+async def test_a_passkey_whose_counter_does_not_rise_may_be_a_copy(store: Store) -> None:
+    key = await store.passkey("anna")
+
+    async def counted(counter: int) -> None:
+        await store.sign_ins.by_passkey(
+            key, store.browser(), counter=counter, backed_up=False, spent=secrets.token_bytes(32)
+        )
+
+    await counted(0)
+    await counted(5)
+    for counter in (5, 4, 0):
+        with pytest.raises(AccessRefused, match="copied"):
+            await counted(counter)
+    await counted(6)
+
+
+async def test_a_used_attempt_signs_in_once(store: Store) -> None:
+    spent = secrets.token_bytes(32)
+    await store.sign_ins.by_provider(EVE, store.browser(), spent=spent)
+    with pytest.raises(AccessRefused, match="completed before"):
+        await store.sign_ins.by_provider(EVE, store.browser(), spent=spent)
+    with pytest.raises(AccessRefused, match="not known here"):
+        await store.sign_in(b"unknown")
+
+
+async def test_a_network_has_ten_attempts_a_minute(store: Store) -> None:
+    office = BrowserInfo(client="192.0.2.1")
+    for _ in range(10):
+        with pytest.raises(AccessRefused, match="not known"):
+            await store.sign_ins.by_passkey(
+                b"x", office, counter=0, backed_up=False, spent=secrets.token_bytes(32)
+            )
+    with pytest.raises(TooManyTries) as caught:
+        await store.sign_ins.by_passkey(b"x", office, counter=0, backed_up=False, spent=b"s")
+    assert caught.value.retry_after > 0
+
+
+async def test_a_person_has_a_hundred_sign_ins_and_the_oldest_goes(store: Store) -> None:
+    key = await store.passkey("anna")
+    made = [(await store.sign_in(key)).credential for _ in range(102)]
+    assert [credential.ended for credential in made] == [SESSION_ENDED] * 2 + [""] * 100
+
+
+async def test_lifetime_and_idle_end_a_sign_in(servers: Stores) -> None:
+    store = await servers.start(sessions={"lifetime": "1d", "idle": "1h"})
+    key = await store.passkey("anna")
+    sign_in = (await store.sign_in(key)).credential
+    made = await store.enter(sign_in)
+    store.clock.now += 3500
+    sign_in.seen_at = store.clock.now
+    store.clock.now += 3500
+    assert made.end_reason(store.clock.now) == ""
+    store.clock.now += 300
+    assert made.end_reason(store.clock.now) == SESSION_ENDED
+    await store.state.touch()
+    assert sign_in.ended == made.ended == SESSION_ENDED
+    assert store.actions()[-1] == "session.ended"
+    sign_in = (await store.sign_in(key)).credential
+    for _ in range(24):
+        store.clock.now += 3600
+        sign_in.seen_at = store.clock.now
+    assert sign_in.end_reason(store.clock.now) == SESSION_ENDED
+
+
+async def test_a_provider_account_is_a_new_user_whatever_address_it_claims(store: Store) -> None:
+    await store.passkey("anna", "family")
+    await store.people.invite("anna", email="anna@example.com", groups=[], actor="uid 0")
+    made = await store.by_provider(
+        ProviderAccount(
+            provider="evil",
+            subject="anna",
+            email="anna@example.com",
+            email_verified=True,
+            groups=("admins", "evil/x"),
+        )
+    )
+    subject = made.credential.subject
+    assert subject.name == "evil/anna@example.com"
+    assert subject.groups == {"evil/admins", "evil/evil/x"}
+    assert subject.provider == "evil"
+    again = await store.by_provider(ProviderAccount(provider="evil", subject="anna"))
+    assert again.credential.subject.id == subject.id
+    assert again.credential.subject.emails == frozenset()
+    assert made.credential.subject is again.credential.subject, "both have what was said last"
+    other = await store.by_provider(ProviderAccount(provider="other", subject="anna"))
+    assert other.credential.subject.id != subject.id
+
+
+async def test_unverified_addresses_are_not_in_the_subject(store: Store) -> None:
+    made = await store.by_provider(
+        ProviderAccount(provider="p", subject="1", email="anna@example.com")
+    )
+    assert made.credential.subject.emails == frozenset()
+    assert made.credential.subject.name == "p/1"
+
+
+async def test_a_provider_ends_sessions(store: Store) -> None:
+    def account(session: str) -> ProviderAccount:
+        return ProviderAccount(provider="google", subject="1", session=session)
+
+    one = (await store.by_provider(account("s1"))).credential
+    two = (await store.by_provider(account("s2"))).credential
+    assert await store.sign_ins.provider_logout("other", session="s1", subject="1") == 0
+    assert await store.sign_ins.provider_logout("google", session="s1", subject="") == 1
+    assert (one.ended, two.ended) == (SIGNED_OUT, "")
+    assert await store.sign_ins.provider_logout("google", session="", subject="") == 0
+    assert await store.sign_ins.provider_logout("google", session="", subject="1") == 1
+    assert two.ended == SIGNED_OUT
+    assert store.actions().count("provider.logout") == 2
+    three = (await store.by_provider(account("s3"))).credential
+    assert await store.sign_ins.refused_by_provider("google", "1") == 1
+    assert three.ended == ACCESS_WITHDRAWN
+
+
+async def test_an_administrator_lists_and_ends_sessions(store: Store) -> None:
+    anna, ben = await store.passkey("anna"), await store.passkey("ben")
+    first, second = (await store.sign_in(anna)).credential, (await store.sign_in(ben)).credential
+    listed = await store.sign_ins.listed()
+    assert [(str(row.number), name) for row, name in listed] == [
+        (second.id, "ben"),
+        (first.id, "anna"),
+    ]
+    assert len(await store.sign_ins.listed("anna")) == 1
+    with pytest.raises(UserUnknown):
+        await store.sign_ins.listed("carla")
+    await store.sign_ins.end(int(first.id), actor="uid 0")
+    assert first.ended == SESSION_ENDED
+    with pytest.raises(UserUnknown):
+        await store.sign_ins.end(int(first.id), actor="uid 0")
+    assert await store.sign_ins.end_all("ben", actor="uid 0") == 1
+    assert await store.sign_ins.of_user(second.subject.id) == []
