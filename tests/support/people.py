@@ -70,9 +70,7 @@ class Store:
 
     async def passkey(self, name: str, *groups: str) -> bytes:
         """Invite a user and register a passkey; return its id."""
-        invitation = await self.people.invite(
-            name, email=None, groups=list(groups), actor="uid 0"
-        )
+        invitation = await self.people.invite(name, email=None, groups=list(groups), actor="uid 0")
         credential_id = secrets.token_bytes(16)
         await self.people.accept_invitation(invitation.secret, new_passkey(credential_id))
         return credential_id
@@ -89,9 +87,7 @@ class Store:
 
     async def enter(self, sign_in: Credential, host: str = HOST) -> Credential:
         """Make a pass from a sign-in."""
-        code = await self.sign_ins.hand_over(
-            sign_in, host=host, challenge=CHALLENGE, target="/x?y"
-        )
+        code = await self.sign_ins.hand_over(sign_in, host=host, challenge=CHALLENGE, target="/x?y")
         made = await self.sign_ins.accept_hand_over(code, host=host, verifier=VERIFIER)
         return made.credential
 

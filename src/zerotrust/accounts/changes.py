@@ -18,7 +18,6 @@ PASS: Final = "pass"  # noqa: S105 - a kind, no secret
 TOKEN: Final = "token"  # noqa: S105
 LINK: Final = "link"
 PIN: Final = "pin"
-KEY: Final = "key"
 
 KEPT: Final = 3600
 """Seconds. A server that has read no change for longer reads everything again."""

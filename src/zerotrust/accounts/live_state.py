@@ -104,7 +104,6 @@ class LiveState:
         complete: it has everything; what is in memory and not here has ended. Else it has the
             rows that have changed, and `gone` the changed subjects that have no row any more.
         links: path and methods of the share links that passes refer to.
-        keys: the keys of assertions have changed.
     """
 
     number: int
@@ -115,7 +114,6 @@ class LiveState:
     tokens: list[LiveToken] = field(default_factory=list)
     links: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
     gone: set[tuple[str, str]] = field(default_factory=set)
-    keys: bool = False
 
 
 _SIGN_INS: Final = select(*(getattr(SignInRow, name) for name in LiveSignIn._fields))
@@ -125,7 +123,7 @@ _TOKENS: Final = select(*(getattr(AccessTokenRow, name) for name in LiveToken._f
 
 def read_all(session: Session, *, now: int) -> LiveState:
     """Read all users, and the credentials in force."""
-    state = LiveState(number=changes.newest(session), complete=True, keys=True)
+    state = LiveState(number=changes.newest(session), complete=True)
     state.users = _users(session)
     live = (SignInRow.ended_at.is_(None), SignInRow.ends_at > now)
     state.sign_ins = [LiveSignIn(*row) for row in session.execute(_SIGN_INS.where(*live))]
@@ -157,7 +155,6 @@ def read_changes(session: Session, *, after: int, now: int) -> LiveState:
         query = _TOKENS.where(AccessTokenRow.id.in_(tokens))
         state.tokens = [LiveToken(*row) for row in session.execute(query)]
     _read_passes(session, state, subjects)
-    state.keys = bool(subjects[changes.KEY])
     state.gone = _gone(state, subjects)
     return state
 

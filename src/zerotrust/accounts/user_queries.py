@@ -63,4 +63,4 @@ def listed(
 
 def _counted(session: Session, column: Any, *conditions: Any) -> Counter[str]:
     rows = session.execute(select(column, func.count()).where(*conditions).group_by(column))
-    return Counter(dict(rows.tuples().all()))
+    return Counter({row[0]: row[1] for row in rows})

@@ -247,7 +247,7 @@ class ChangeRow(Base):
     number: Mapped[int] = mapped_column(COUNTED, primary_key=True, init=False)
     at: Mapped[int]
     kind: Mapped[str] = mapped_column(String(32))
-    """`user`, `sign_in`, `pass`, `token`, `link`, `pin` or `key`."""
+    """`user`, `sign_in`, `pass`, `token`, `link` or `pin`."""
     subject: Mapped[str] = mapped_column(String(255))
     """Id or number of the row that has changed."""
 

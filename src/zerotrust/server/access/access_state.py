@@ -78,7 +78,6 @@ class AccessState:
         self._next_catch_up: asyncio.Task[None] | None = None
         self._caught_up_at = -1.0
         self._callbacks: list[Callable[[], None]] = []
-        self._key_callbacks: list[Callable[[], None]] = []
         self._running: set[asyncio.Task[object]] = set()
         self._attempts = Attempts()
         self.pairing_tries = PairingTries()
@@ -88,10 +87,6 @@ class AccessState:
         """Call back, in the loop's thread, after credentials have ended or changed their
         subject."""
         self._callbacks.append(callback)
-
-    def subscribe_keys(self, callback: Callable[[], None]) -> None:
-        """Call back after the keys of assertions have changed in the database."""
-        self._key_callbacks.append(callback)
 
     async def load(self) -> None:
         """Read all that is in force into the index.
@@ -261,9 +256,6 @@ class AccessState:
         self.blind = False
         if self._updates.apply(state):
             self._notify()
-        if state.keys:
-            for callback in self._key_callbacks:
-                callback()
 
     def _notify(self) -> None:
         for callback in self._callbacks:

@@ -120,7 +120,7 @@ async def test_who_leaves_the_file_is_out_and_may_come_back(servers: Stores) -> 
     with pytest.raises(AccessRefused, match="disabled"):
         await store.sign_in(key)
     with pytest.raises(UserUnknown):
-        (await store.people.user("carla")).in_file
+        await store.people.user("carla")
     await store.state.reconfigure(access(**FILE))
     again = (await store.sign_in(key)).credential
     assert again.subject.groups == {"family"}
