@@ -121,6 +121,7 @@ def test_no_public_class_name_stands_twice() -> None:
 
 
 SAME_CONCEPT = {
+    "access_tokens": "decisions, their use",
     "admin": "the API of the server, its models, and Caddy's API",
     "agent": "settings, commands",
     "agents": "rows of agents, commands about agents",
@@ -136,8 +137,11 @@ SAME_CONCEPT = {
     "jwks": "JWKS documents of others that the agent fetches, the server's own",
     "metrics": "metrics of each part, their settings",
     "policy": "a policy as data and as middleware",
+    "refusals": "of agents, of people",
     "server": "settings, commands",
     "session": "the session of the tunnel and its owner at each end",
+    "share_links": "decisions, their use",
+    "sign_ins": "decisions, their use",
     "status": "status of an agent, its model",
     "tables": "tables of the database, tables in the terminal",
     "tokens": "rows, decisions, commands",

@@ -1,4 +1,4 @@
-"""What servers keep in memory of users and credentials: all of it, or what has changed.
+"""Users and credentials as servers keep them in memory: all of them, or those that have changed.
 
 Each transaction of a server ends with this reading, so that its own decisions and those of other
 servers reach the memory by the same way. Rows are selected as columns, because there may be

@@ -47,7 +47,7 @@ class UserInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderAccount:
-    """What an identity provider says about one of its users, after verification.
+    """Verified statements of an identity provider about one of its users.
 
     Attributes:
         groups: as the provider names them.

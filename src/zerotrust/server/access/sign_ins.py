@@ -26,7 +26,7 @@ from zerotrust.server.access.refresh_seal import RefreshSeal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrowserInfo:
-    """Where a sign-in comes from, for the list of sessions."""
+    """The browser of a sign-in, for the list of sessions."""
 
     client: str = ""
     user_agent: str = ""
