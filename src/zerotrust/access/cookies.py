@@ -10,6 +10,7 @@ import re
 from typing import Final
 
 from zerotrust.access.secret_format import is_cookie
+from zerotrust.http.parse_cache import recent
 
 COOKIE: Final = b"__Host-0trust"
 """Name of the cookie with the secret of a sign-in or pass."""
@@ -59,6 +60,7 @@ def without_own(field: bytes) -> bytes:
     return b"; ".join(pair for part in rest.split(b";") if (pair := part.strip(b" \t")))
 
 
+@recent
 def without_own_set_cookie(block: bytes) -> bytes:
     """Return the head block of a response without `Set-Cookie` fields of the server's cookies."""
     return _SET.sub(b"", block)

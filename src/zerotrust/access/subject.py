@@ -147,6 +147,12 @@ class Credential:
             return SESSION_ENDED
         return "" if self.sign_in is None else self.sign_in.end_reason(now)
 
+    def note_use(self, now: float) -> None:
+        """Note a request or message at this time, in seconds since 1970."""
+        self.seen_at = now
+        if self.sign_in is not None:
+            self.sign_in.seen_at = now
+
 
 SIGNED_OUT: Final = "signed out"
 SESSION_ENDED: Final = "session ended"

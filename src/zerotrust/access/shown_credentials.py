@@ -1,0 +1,102 @@
+"""Credentials that a request shows: the cookie of a sign-in or pass, or a token.
+
+Most heads repeat, so the result is remembered for each parsed head (as in `http.parse_cache`), with
+the digests by which the index knows credentials.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Final
+
+from zerotrust.access.cookies import COOKIE, WAY, cookie_value, without_own
+from zerotrust.access.identity_headers import is_identity_field
+from zerotrust.access.secret_format import digest_of
+from zerotrust.access.token_fields import find_token
+from zerotrust.http.head import RequestFields
+from zerotrust.http.headers import folded
+from zerotrust.http.parse_cache import MAX_BYTES, MAX_HEADS
+
+
+class ShownCredentials:
+    """Credentials that a request shows, and the fields that are left of its header.
+
+    Attributes:
+        cookie: digest of the cookie of a sign-in or pass; None without one.
+        token: digest of the token; None without one.
+        way: value of the way cookie; None without one.
+        original: the fields as they came.
+        fields: the fields to forward.
+    """
+
+    __slots__ = ("cookie", "fields", "original", "token", "way")
+
+    def __init__(
+        self,
+        cookie: bytes | None,
+        token: bytes | None,
+        way: bytes | None,
+        *,
+        original: RequestFields,
+        fields: RequestFields,
+    ) -> None:
+        self.cookie = cookie
+        self.token = token
+        self.way = way
+        self.original = original
+        self.fields = fields
+
+
+def shown_credentials(
+    fields: RequestFields, *, gated: bool, styles: tuple[str, ...] = ()
+) -> ShownCredentials:
+    """Return the credentials in the header fields of a request.
+
+    Args:
+        gated: the host name has a gate, so clients may not send fields that name the user.
+        styles: `token_headers` of the rule.
+    """
+    if len(fields.lines) <= MAX_BYTES:
+        return _recent(fields, gated, styles)
+    return _find(fields, gated, styles)
+
+
+def _find(fields: RequestFields, gated: bool, styles: Sequence[str]) -> ShownCredentials:
+    secret, lines = find_token(fields.token, fields.lines, styles)
+    cookies = [value for value in _cookie_fields(lines) if value]
+    cookie, way = cookie_value(COOKIE, cookies), cookie_value(WAY, cookies)
+    lines = b"".join(_forwarded(lines, gated=gated))
+    spoofable = b"".join(_forwarded(fields.spoofable, gated=gated))
+    unchanged = lines == fields.lines and spoofable == fields.spoofable
+    return ShownCredentials(
+        digest_of(cookie) if cookie is not None else None,
+        digest_of(secret.encode()) if secret else None,
+        way,
+        original=fields,
+        fields=fields if unchanged else replace(fields, lines=lines, spoofable=spoofable),
+    )
+
+
+_recent: Final = lru_cache(maxsize=MAX_HEADS)(_find)
+
+
+def _cookie_fields(lines: bytes) -> Iterator[bytes]:
+    for line in lines.splitlines():
+        name, _, value = line.partition(b": ")
+        if name.lower() == b"cookie":
+            yield value
+
+
+def _forwarded(lines: bytes, *, gated: bool) -> Iterator[bytes]:
+    for line in lines.splitlines(True):
+        name, _, value = line.partition(b": ")
+        plain = folded(name)
+        if plain == b"cookie":
+            own = value.removesuffix(b"\r\n")
+            rest = without_own(own)
+            if rest is own:
+                yield line
+            elif rest:
+                yield b"%b: %b\r\n" % (name, rest)
+        elif not (gated and is_identity_field(plain)):
+            yield line
