@@ -12,6 +12,8 @@ SERVICE_RESTART: Final = 1012
 """Close codes: RFC 6455 s7.4.1, and 1012 of the IANA registry "WebSocket Close Code Number"."""
 
 _MASKED: Final = 0x80
+_CONTROL: Final = 0x08
+"""Bit of the opcode that only control frames have."""
 _CLOSE: Final = 0x88
 
 
@@ -22,14 +24,16 @@ class FrameTracker:
 
     Attributes:
         closed: a Close frame has passed; no frame may follow it.
+        has_data: a data frame has begun since this was last reset.
     """
 
-    __slots__ = ("_header", "_left", "closed")
+    __slots__ = ("_header", "_left", "closed", "has_data")
 
     def __init__(self) -> None:
         self._header = b""
         self._left = 0
         self.closed = False
+        self.has_data = False
 
     @property
     def between(self) -> bool:
@@ -64,7 +68,10 @@ class FrameTracker:
             if not size:
                 self._header = data[at:]
                 return
-            if data[at] & 0x8F == _CLOSE:
+            first = data[at]
+            if not first & _CONTROL:
+                self.has_data = True
+            elif first & 0x8F == _CLOSE:
                 self.closed = True
             at += size + payload_size(data, at)
         self._left = at - end

@@ -62,6 +62,7 @@ class ProxyFixture:
         *,
         binding: OfferedSchemes = USUAL,
         overload: LoadShedding | None = None,
+        api: ProxyApi | None = None,
     ) -> None:
         self.binding = binding
         self.pair = Pair()
@@ -70,7 +71,7 @@ class ProxyFixture:
         self.registry = Registry()
         self.agent_session = join(self.registry, "home", self.pair.server.session)
         self.register(policy)
-        self.ingress = build_ingress(self.registry, tasks=self.tasks, overload=overload)
+        self.ingress = build_ingress(self.registry, tasks=self.tasks, overload=overload, api=api)
         self.connect()
 
     def connect(self) -> None:

@@ -32,11 +32,13 @@ from zerotrust.middleware.interface import Answer, NeedsVerification, Request
 from zerotrust.model.limits import Limits
 from zerotrust.model.server import ProxyApi
 from zerotrust.net.http_server import HttpServerConnection, RequestSink
+from zerotrust.server.access.gatekeeper import Gatekeeper
 from zerotrust.server.agents.registry import Registry
 from zerotrust.server.agents.scheme import to_https
 from zerotrust.server.agents.service_policy import passed_head
 from zerotrust.server.agents.websocket_endpoint import WebSocketEndpoint
 from zerotrust.server.proxy.error_pages import send_error_page
+from zerotrust.server.proxy.gate_check import GateCheck, Outcome
 from zerotrust.server.proxy.load_shedding import LoadShedding
 from zerotrust.server.proxy.pending_requests import PendingRequests
 from zerotrust.server.proxy.policy_time import PoliciesTooSlow, PolicyTime
@@ -70,6 +72,7 @@ class Ingress:
 
     Attributes:
         agents: accepts agents that come through Caddy.
+        gate_check: the gates of host names; None where access is not configured.
         requests: how many requests came.
         refused, failed: requests that the server answered itself, by error code: before (`refused`)
             or after (`failed`) it had forwarded them.
@@ -96,15 +99,30 @@ class Ingress:
         self._verifications = verifications
         self._pending = pending
         self.agents = agents
+        self.gate_check: GateCheck | None = None
         self._loop = asyncio.get_running_loop()
         # Random, because ids of an earlier process may be in logs.
         self._run = secrets.token_hex(4)
         self.reconfigure(api, https_port=https_port)
 
+    def use_gates(self, gatekeeper: Gatekeeper | None) -> None:
+        """Let a gatekeeper decide about all requests from now on; None lets all pass."""
+        self.gate_check = None
+        if gatekeeper is not None:
+            self.gate_check = GateCheck(
+                gatekeeper,
+                ask_origin=self._ask_origin,
+                resume=self._resume,
+                refused=self.refused,
+                https_port=self._https_port,
+            )
+
     def reconfigure(self, api: ProxyApi, *, https_port: int) -> None:
         """Use these settings from the next request on."""
         self._pending.timeout = api.hold_timeout
         self._https_port = https_port
+        if self.gate_check is not None:
+            self.gate_check.https_port = https_port
         self._trailer_filter = TrailerFilter(api.pass_trailers)
         self._pass_headers = frozenset(folded(name.encode()) for name in api.pass_headers)
         self._trusted = [ipaddress.ip_network(network) for network in api.trusted_proxies]
@@ -120,17 +138,19 @@ class Ingress:
         self, connection: HttpServerConnection, head: RequestHead, framing: tuple[Kind, int]
     ) -> RequestSink | None:
         self.requests += 1
-        if head.fields.spoofable and self._pass_headers:
-            head = self._with_passed_headers(head)
         client, scheme = self._client(connection, head.fields)
         if head.target == TUNNEL_PATH and self.agents.serves(head.fields.host):
             return self.agents.request(connection, head, client)
         request_id = f"{self._run}-{self.requests:x}"
-        return self._serve(
-            RequestContext(
-                connection, head, framing, request_id=request_id, client=client, scheme=scheme
-            )
+        context = RequestContext(
+            connection, head, framing, request_id=request_id, client=client, scheme=scheme
         )
+        if self.gate_check is not None:
+            self.gate_check.look_at(context)
+            head = context.head
+        if head.fields.spoofable and self._pass_headers:
+            context.head = self._with_passed_headers(head)
+        return self._serve(context)
 
     def _serve(self, context: RequestContext, *, authorized: bool = False) -> RequestSink | None:
         """Select an agent, authorize the request and forward it; try other agents where that fails.
@@ -143,6 +163,11 @@ class Ingress:
         """
         while True:
             try:
+                if context.gate is not None:
+                    assert self.gate_check is not None
+                    owner = self.gate_check.check(context)
+                    if owner is not Outcome.PASSED:
+                        return owner
                 if not authorized:
                     self._select(context)
                     decision = self._authorize(context)
@@ -153,6 +178,7 @@ class Ingress:
                 if not self._settle(context, error):
                     return context.parked
                 authorized = False
+                self._look_again(context)
 
     # ---- the steps of each request
 
@@ -270,6 +296,30 @@ class Ingress:
             )
         return relay
 
+    # ---- gates
+
+    def access_ended(self, context: RequestContext) -> None:
+        """Refuse a request whose client may not go on (relay.RelayOwner)."""
+        refusal = None
+        if self.gate_check is not None:
+            refusal = self.gate_check.gatekeeper.refusal_of(context, time())
+        if refusal is None or self.gate_check is None:
+            context.connection.break_off()
+        else:
+            self.gate_check.refuse(context, refusal)
+
+    def _look_again(self, context: RequestContext) -> None:
+        """Find the gate of a request again: the rules may have changed while it waited."""
+        if self.gate_check is not None:
+            self.gate_check.look_again(context)
+
+    def _resume(self, context: RequestContext) -> None:
+        """Go on with a request that has waited for the changes of other servers."""
+        parked = context.parked
+        assert parked is not None
+        self._look_again(context)
+        self._unpark(context, parked, self._serve(context))
+
     # ---- failures
 
     def _settle(self, context: RequestContext, error: ForwardError) -> bool:
@@ -336,6 +386,8 @@ class Ingress:
             code=code.name,
             reason=str(error),
         )
+        if retries:
+            self._look_again(context)
         sink = self._serve(context) if retries else context.parked
         if sink is not None:
             context.connection.set_sink(sink)
@@ -421,6 +473,7 @@ class Ingress:
         context.may_wait = served
         # Rules and grants may have changed, so the request is authorized anew.
         context.assign(None)
+        self._look_again(context)
         self._unpark(context, parked, self._serve(context))
 
     def _unpark(
@@ -463,6 +516,7 @@ class Ingress:
         self.policy_time.charge(registration.session.agent, perf_counter() - begun_at, begun_at)
         if parked.abandoned:
             return
+        self._look_again(context)
         if decision is not None:
             sink = self._conclude(context, decision)
         elif self._registry.is_current(registration, context.host):

@@ -1,8 +1,11 @@
 """Relay: carries a request and its answer between Caddy's connection and a tunnel stream."""
 
 import asyncio
+from time import time
 from typing import Final, Protocol
 
+from zerotrust.access.cookies import without_own_set_cookie
+from zerotrust.access.subject import Credential
 from zerotrust.errors import (
     BodyTooLarge,
     ForwardError,
@@ -59,6 +62,9 @@ class RelayOwner(Protocol):
     def relay_failed(self, relay: "Relay", error: ForwardError, code: Code) -> None:
         """Retry or answer a request whose stream has ended with `code`. The relay's last call."""
 
+    def access_ended(self, context: RequestContext) -> None:
+        """Refuse a request without an answer that its client may not go on with."""
+
 
 class Relay:
     """Sends the request's body to the stream, and the stream's answer to the connection.
@@ -78,6 +84,7 @@ class Relay:
 
     __slots__ = (
         "_body_left",
+        "_client_frames",
         "_connection",
         "_ended",
         "_frames",
@@ -89,6 +96,7 @@ class Relay:
         "_replay_room",
         "_session",
         "_trailer_filter",
+        "_user",
         "context",
         "stream",
     )
@@ -113,6 +121,8 @@ class Relay:
         self._body_left = policy.max_body if policy is not None and upgrade is None else UNLIMITED
         self._owed = 0
         self._frames: FrameTracker | None = None
+        self._client_frames: FrameTracker | None = None
+        self._user: Credential | None = None
         self._leaving = False
         self._replay: list[bytes] | None = None
         self._replay_room = MAX_REPLAY_BYTES
@@ -189,6 +199,8 @@ class Relay:
                     Code.CANCELLED, BodyTooLarge("the body is larger than the service takes")
                 )
                 return
+        if self._user is not None:
+            self._note_use(self._user, data)
         if self._replay_room >= 0:
             self._keep(data, end=end)
         if not self._session.send_data(self.stream, data, end=end) and self._connection is not None:
@@ -218,6 +230,27 @@ class Relay:
         self._session.reset(self.stream, Code.NOT_ALLOWED, reason)
         self.reset(Code.NOT_ALLOWED, reason)
 
+    def withdraw(self, reason: str) -> None:
+        """End the request at once: its client may not go on with it.
+
+        Args:
+            reason: for the Close frame of a WebSocket.
+        """
+        self.stop_replay()
+        self._session.reset(self.stream, Code.CANCELLED, "the client may not go on")
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        frames = self._frames
+        if frames is not None and frames.closed:
+            connection.finish()
+        elif frames is not None and frames.between:
+            connection.leave(close_frame(POLICY_VIOLATION, reason))
+        elif connection.responded:
+            connection.break_off()
+        else:
+            self._owner.access_ended(self.context)
+
     def depart(self) -> None:
         """End an upgraded connection where its protocol allows it: a WebSocket between two frames.
 
@@ -245,6 +278,8 @@ class Relay:
             if interim:
                 _check_interim(status, kind, flags, length)
                 self.stop_replay()
+                if self.context.shown is not None:
+                    block = without_own_set_cookie(block)
                 connection.respond_interim(block)
             else:
                 self._check_head(status, kind, block, end=end)
@@ -311,6 +346,16 @@ class Relay:
 
     # ---- inside
 
+    def _note_use(self, user: Credential, data: bytes) -> None:
+        """Note that the client uses an upgraded connection; pings and pongs do not count."""
+        frames = self._client_frames
+        if frames is not None:
+            frames.feed(data)
+            if not frames.has_data:
+                return
+            frames.has_data = False
+        user.note_use(time())
+
     def _keep(self, data: bytes, *, end: bool) -> None:
         self._ended = end
         self._replay_room -= len(data) + _PIECE_BYTES
@@ -351,8 +396,12 @@ class Relay:
         edits = context.response_edits
         if edits:
             block = edit_block(block, edits)
-        if status == 101 and connection.is_websocket:
-            self._frames = FrameTracker()
+        if context.shown is not None:
+            block = without_own_set_cookie(block)
+        if status == 101:
+            self._user = context.who
+            if connection.is_websocket:
+                self._frames, self._client_frames = FrameTracker(), FrameTracker()
         over = connection.respond(block, status, kind, length, announce=announce)
         if status != 101 and context.head.fields.upgrade:
             self._session.send_data(self.stream, b"", end=True)

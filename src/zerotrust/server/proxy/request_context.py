@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from zerotrust.access.gate import Gate
+from zerotrust.access.shown_credentials import ShownCredentials
 from zerotrust.access.subject import Credential
 from zerotrust.http.body import Kind
 from zerotrust.http.head import RequestHead
@@ -90,25 +92,35 @@ class RequestContext:
         retry: the agents that have failed; None while none has.
         may_wait: the request may wait for its agent; False after it has waited in vain.
         parked: owner of the request while it waits, else None.
+        gate: the gate of the host name; None if everybody may enter.
+        shown: the credentials that the request shows; None where access is not configured.
         who: the credential with which the request has passed the gate; None without one.
+        preflight: the request has passed the gate as a CORS preflight, which has no credential.
+        caught_up: the request has waited for the changes of other servers.
+        identity: header edits that tell the backend who makes the request.
     """
 
     __slots__ = (
+        "caught_up",
         "chain",
         "client",
         "connection",
         "counted",
         "delivery",
         "framing",
+        "gate",
         "head",
         "id",
+        "identity",
         "may_wait",
         "parked",
         "policy",
+        "preflight",
         "registration",
         "request",
         "retry",
         "scheme",
+        "shown",
         "who",
     )
 
@@ -137,7 +149,12 @@ class RequestContext:
         self.retry: RetryState | None = None
         self.may_wait = True
         self.parked: ParkedRequest | None = None
+        self.gate: Gate | None = None
+        self.shown: ShownCredentials | None = None
         self.who: Credential | None = None
+        self.preflight = False
+        self.caught_up = False
+        self.identity: Sequence[Edit] = ()
 
     @property
     def host(self) -> str:
@@ -146,8 +163,10 @@ class RequestContext:
 
     @property
     def request_edits(self) -> Sequence[Edit]:
-        """The header edits of the service's policy for the request."""
-        return () if self.request is None else self.request.edits
+        """The header edits for the request: of the service's policy, then of its identity."""
+        if self.request is None:
+            return self.identity
+        return [*self.request.edits, *self.identity] if self.identity else self.request.edits
 
     @property
     def response_edits(self) -> Sequence[Edit]:

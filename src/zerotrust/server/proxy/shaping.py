@@ -16,6 +16,7 @@ from zerotrust.limits.shaper import Flow
 from zerotrust.net.http_server import HttpServerConnection
 from zerotrust.server.agents.service_shaping import DirectionShaper, ServiceShaping
 from zerotrust.server.proxy.relay import Relay
+from zerotrust.server.proxy.request_context import RequestContext
 from zerotrust.tunnel.codes import Code
 
 
@@ -198,6 +199,21 @@ class ShapedRelay:
     def registered_host(self) -> str:
         """The host name or wildcard of the service that the request belongs to."""
         return self.relay.registered_host
+
+    @property
+    def context(self) -> RequestContext:
+        """The request."""
+        return self.relay.context
+
+    @property
+    def over(self) -> bool:
+        """The relay no longer uses the connection."""
+        return self.relay.over
+
+    def withdraw(self, reason: str) -> None:
+        """End the request at once, with all that waits: its client may not go on with it."""
+        self._drop()
+        self.relay.withdraw(reason)
 
     def cut(self, reason: str) -> None:
         """End the request at once, with all that waits."""

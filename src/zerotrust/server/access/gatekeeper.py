@@ -1,0 +1,286 @@
+"""Gatekeeper: finds the credential that a request shows, and asks the gate of its host name.
+
+It decides about every request of a host name with a gate, and about the requests that run when
+something has changed (`server.access.cutting`).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+from zerotrust.access.conditions import FOREVER
+from zerotrust.access.gate import Gate, GateRequest, Verdict, VerdictKind
+from zerotrust.access.gate_table import GateTable
+from zerotrust.access.refusal import (
+    Refusal,
+    RefusedRequest,
+    denial,
+    origin_of,
+    origin_refusal,
+    sign_in_refusal,
+    unavailable,
+)
+from zerotrust.access.shown_credentials import ShownCredentials, shown_credentials
+from zerotrust.access.subject import (
+    ACCESS_WITHDRAWN,
+    SESSION_ENDED,
+    Credential,
+    CredentialKind,
+)
+from zerotrust.errors import ForwardError, StateError
+from zerotrust.http.head import RequestFields, RequestHead
+from zerotrust.net.asgi import AsgiBridge
+from zerotrust.net.tasks import Tasks
+from zerotrust.server.access.access_state import AccessState
+from zerotrust.telemetry import logs
+
+_log = logs.logger("access")
+
+OWN_PREFIX: Final = b"/.0trust/"
+"""Paths of a host name with a gate that the server serves itself."""
+JWKS_PATH: Final = b"/.well-known/0trust/jwks.json"
+MAX_WAITING: Final = 4096
+"""Requests that wait for the next reading of the database. More count as strangers at once."""
+_ALLOW: Final = VerdictKind.ALLOW
+
+
+class GatedRequest(Protocol):
+    """A request of a host name with a gate (`server.proxy.request_context`).
+
+    Attributes:
+        gate: None if everybody may enter.
+        shown: the credentials in its head; None before access was configured.
+        who: the credential with which it has passed; None without one.
+        preflight: it has passed as a CORS preflight, which has no credential.
+    """
+
+    head: RequestHead
+    client: bytes
+    gate: Gate | None
+    shown: ShownCredentials | None
+    who: Credential | None
+    preflight: bool
+
+
+class Gatekeeper:
+    """Decides which requests of host names with a gate may pass.
+
+    Args:
+        shared: other servers write to the same database.
+        origins: returns the origins, besides its own, whose pages may open connections to a host
+            name.
+
+    Attributes:
+        gates: the gates of all host names.
+        portal: serves the sign-in pages; None without them.
+        auth_origin: scheme, host and port of the sign-in pages.
+        first_end: no credential that has passed ends before this time (`server.access.cutting`).
+    """
+
+    def __init__(
+        self,
+        state: AccessState,
+        gates: GateTable,
+        *,
+        tasks: Tasks,
+        portal: AsgiBridge | None,
+        auth_origin: str,
+        shared: bool = False,
+        origins: Callable[[str], Sequence[str]] = lambda _host: (),
+    ) -> None:
+        self.gates = gates
+        self.portal = portal
+        self.auth_origin = auth_origin
+        self.shared = shared
+        self.first_end = FOREVER
+        self._state = state
+        self._index = state.index
+        self._tasks = tasks
+        self._origins = origins
+        self._waiting: list[Callable[[], None]] = []
+
+    # ---- each request
+
+    def shown(self, gate: Gate | None, fields: RequestFields) -> ShownCredentials:
+        """Return the credentials in the header fields of a request, and the fields to forward."""
+        if gate is None:
+            return shown_credentials(fields, gated=False)
+        styles = gate.rule.token_headers
+        return shown_credentials(fields, gated=True, styles=tuple(styles) if styles else ())
+
+    def serves(self, gate: Gate, target: bytes) -> bool:
+        """Return True if the server answers a request itself, without asking the gate."""
+        if target[:2] != b"/." and gate.host != self.gates.access.auth_host:
+            return False
+        path = target.partition(b"?")[0]
+        return (
+            path.startswith(OWN_PREFIX)
+            or path == JWKS_PATH
+            or gate.host == self.gates.access.auth_host
+        )
+
+    def page_state(self, gate: Gate, request: GatedRequest, now: float) -> dict[str, Any]:
+        """Return what the sign-in pages learn of a request (`scope["state"]`)."""
+        shown, credential = request.shown, None
+        if shown is not None and shown.cookie is not None and not self._state.blind:
+            found = self._index.find(shown.cookie)
+            at_auth_host = gate.host == self.gates.access.auth_host
+            if found is not None and not found.end_reason(now):
+                is_sign_in = found.kind is CredentialKind.SIGN_IN
+                if is_sign_in if at_auth_host else gate.counts(found):
+                    credential = found
+        return {
+            "host": gate.host,
+            "client": request.client.decode("ascii"),
+            "credential": credential,
+        }
+
+    def judge(self, gate: Gate, request: GatedRequest, now: float) -> Refusal | None:
+        """Return the refusal of a request; None if it may pass, with `request.who` set.
+
+        Raises:
+            ForwardError: the request is ambiguous (`Gate.judge`).
+        """
+        credential, by_cookie = self._credential(gate, request, now)
+        head = request.head
+        asked = GateRequest(head.method, head.target, client=request.client, unix_time=now)
+        if self._state.blind:
+            return self._judge_blindly(gate, request, asked)
+        if by_cookie and head.fields.upgrade is not None and not self._may_open(gate, head):
+            if gate.judge(None, asked).kind is not _ALLOW:
+                return origin_refusal()
+            credential = None
+        verdict = gate.judge(credential, asked)
+        if verdict.kind is not _ALLOW:
+            return self._refusal(gate, request, verdict, credential)
+        request.who = credential
+        if credential is not None:
+            self._note_use(credential, now)
+        return None
+
+    # ---- requests that run
+
+    def reason_to_cut(self, request: GatedRequest, now: float) -> str:
+        """Return the reason why a request that has passed may not go on; empty if it may."""
+        gate = self.gates.find(request.head.fields.host)
+        if gate is None or request.preflight:
+            return ""
+        who = request.who
+        if who is not None:
+            reason = who.end_reason(now)
+            if reason:
+                return reason
+            if not gate.counts(who):
+                return ACCESS_WITHDRAWN
+        head = request.head
+        asked = GateRequest(head.method, head.target, client=request.client, unix_time=now)
+        try:
+            kind = gate.judge(who, asked).kind
+        except ForwardError:
+            return ACCESS_WITHDRAWN
+        if kind is _ALLOW:
+            return ""
+        return SESSION_ENDED if kind is VerdictKind.PROVE_AGAIN else ACCESS_WITHDRAWN
+
+    def refusal_of(self, request: GatedRequest, now: float) -> Refusal | None:
+        """Return the answer to a request that may not go on; None if there is none to give."""
+        gate = self.gates.find(request.head.fields.host)
+        if gate is None:
+            return None
+        try:
+            return self.judge(gate, request, now)
+        except ForwardError:
+            return denial(self._refused(request), name=None)
+
+    # ---- credentials of other servers
+
+    def is_unknown(self, shown: ShownCredentials) -> bool:
+        """Return True if a request shows a credential that this server does not know."""
+        cookie, token = shown.cookie, shown.token
+        return (cookie is not None and self._index.find(cookie) is None) or (
+            token is not None and self._index.find(token) is None
+        )
+
+    def catch_up(self, resume: Callable[[], None]) -> bool:
+        """Call `resume` once, after the changes of other servers have been read.
+
+        Returns:
+            False if too many requests wait: `resume` is not called.
+        """
+        if len(self._waiting) >= MAX_WAITING:
+            return False
+        self._waiting.append(resume)
+        if len(self._waiting) == 1:
+            self._tasks.spawn(self._read_changes(), "read the changes of other servers")
+        return True
+
+    async def _read_changes(self) -> None:
+        try:
+            await self._state.catch_up()
+        except StateError as error:
+            _log.warning("cannot read the changes of other servers", reason=str(error))
+        finally:
+            waiting, self._waiting = self._waiting, []
+            for resume in waiting:
+                resume()
+
+    # ---- inside
+
+    def _credential(
+        self, gate: Gate, request: GatedRequest, now: float
+    ) -> tuple[Credential | None, bool]:
+        """Return the credential in force that counts here, and True if it is a cookie."""
+        shown = request.shown
+        if shown is None:
+            return None, False
+        if shown.token is not None:
+            token = self._index.find(shown.token)
+            if token is not None and not token.end_reason(now) and gate.counts(token):
+                return token, False
+        if shown.cookie is not None:
+            found = self._index.find(shown.cookie)
+            if found is not None and not found.end_reason(now) and gate.counts(found):
+                return found, True
+        return None, False
+
+    def _note_use(self, credential: Credential, now: float) -> None:
+        credential.note_use(now)
+        self.first_end = min(self.first_end, credential.ends_at)
+
+    def _may_open(self, gate: Gate, head: RequestHead) -> bool:
+        """Return True if a page of this origin may open a connection with the visitor's cookie."""
+        origin = origin_of(head.fields.lines).lower()
+        own = b"https://" + head.fields.host_field.lower()
+        return bool(origin) and (
+            origin == own.removesuffix(b":443")
+            or origin.decode("latin-1") in self._origins(gate.host)
+        )
+
+    def _judge_blindly(
+        self, gate: Gate, request: GatedRequest, asked: GateRequest
+    ) -> Refusal | None:
+        """Judge while the database can't be read: what is open to everybody stays open."""
+        if gate.judge(None, asked).kind is _ALLOW:
+            return None
+        return unavailable(self._refused(request))
+
+    def _refusal(
+        self, gate: Gate, request: GatedRequest, verdict: Verdict, credential: Credential | None
+    ) -> Refusal:
+        refused = self._refused(request)
+        if verdict.kind is VerdictKind.DENY:
+            subject = credential.subject if credential is not None else None
+            name = (subject.shown_name or subject.name or None) if subject is not None else None
+            return denial(refused, name=name)
+        return sign_in_refusal(refused, auth_origin=self.auth_origin, basic=gate.rule.basic)
+
+    def _refused(self, request: GatedRequest) -> RefusedRequest:
+        head, shown = request.head, request.shown
+        return RefusedRequest(
+            head.method,
+            head.target,
+            head.fields.host,
+            head.fields.host_field,
+            head.fields.lines,
+            head.fields.upgrade is not None,
+            shown.way if shown is not None else None,
+        )

@@ -1,0 +1,176 @@
+"""Gate check: the first step of each request of a host name with a gate.
+
+It comes before the look-up of the service, so strangers do not learn whether an agent is connected.
+It is repeated whenever the request goes on: after it has waited, and before another agent gets it.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from enum import Enum
+from functools import partial
+from time import time
+from typing import Literal
+
+from zerotrust.access.gate import Gate
+from zerotrust.access.refusal import LOGIN_REQUIRED, Refusal, is_preflight, origin_of
+from zerotrust.http.head import RequestHead
+from zerotrust.middleware.answer_response import answer_reply
+from zerotrust.middleware.header_edits import Edit, edit_lines, refusal_edits
+from zerotrust.middleware.interface import Answer
+from zerotrust.net.http_server import RequestSink
+from zerotrust.server.access.gatekeeper import Gatekeeper
+from zerotrust.server.agents.scheme import to_https
+from zerotrust.server.proxy.request_context import ParkedRequest, RequestContext
+from zerotrust.telemetry import logs
+
+_log = logs.logger("ingress")
+
+
+class Outcome(Enum):
+    """Result of a check that lets the request go on."""
+
+    PASSED = "passed"
+
+
+class GateCheck:
+    """Checks requests, and answers those that may not go on.
+
+    Args:
+        gatekeeper: decides.
+        ask_origin: returns the CORS header edits of a service, or its answer to a preflight.
+        resume: goes on with a request that has waited.
+        refused: counts refusals by error code.
+
+    Attributes:
+        https_port: port of Caddy for https.
+    """
+
+    def __init__(
+        self,
+        gatekeeper: Gatekeeper,
+        *,
+        ask_origin: Callable[[RequestHead], Answer | Sequence[Edit]],
+        resume: Callable[[RequestContext], None],
+        refused: Counter[str],
+        https_port: int,
+    ) -> None:
+        self.gatekeeper = gatekeeper
+        self.https_port = https_port
+        self._ask_origin = ask_origin
+        self._resume = resume
+        self._refused = refused
+
+    def look_at(self, context: RequestContext) -> None:
+        """Find the gate of a new request, and the credentials that it shows."""
+        head = context.head
+        context.gate = gate = self.gatekeeper.gates.find(head.fields.host)
+        context.shown = shown = self.gatekeeper.shown(gate, head.fields)
+        if shown.fields is not head.fields:
+            context.head = RequestHead(head.method, head.target, head.minor, shown.fields)
+
+    def look_again(self, context: RequestContext) -> None:
+        """Find the gate of a request that has waited; the rules may have changed."""
+        gate, shown = self.gatekeeper.gates.find(context.host), context.shown
+        if shown is None:
+            self.look_at(context)
+        elif (gate is None) == (context.gate is None):
+            context.gate = gate
+        else:
+            # Other fields of the request are the server's now.
+            head = context.head
+            context.head = RequestHead(head.method, head.target, head.minor, shown.original)
+            self.look_at(context)
+
+    def check(self, context: RequestContext) -> RequestSink | Literal[Outcome.PASSED] | None:
+        """Let a request of a host name with a gate go on, or answer it.
+
+        Returns:
+            `PASSED`; otherwise the request's owner from now on, None where it has been answered.
+
+        Raises:
+            ForwardError: the request is ambiguous (`access.gate.Gate.judge`).
+        """
+        gatekeeper, head, gate = self.gatekeeper, context.head, context.gate
+        assert gate is not None
+        if context.scheme == b"http":
+            self._answer(context, to_https(head, self.https_port))
+            return None
+        if self._must_wait(context):
+            return context.parked
+        now = time()
+        if gatekeeper.serves(gate, head.target):
+            return self._hand_to_portal(context, gate, now)
+        if head.method == b"OPTIONS" and is_preflight(head.method, head.fields.lines):
+            answer = self._ask_origin(head)
+            if isinstance(answer, Answer):
+                self._answer(context, answer)
+                return None
+            if gate.rule.preflights == "backend":
+                context.preflight = True
+                return Outcome.PASSED
+        refusal = gatekeeper.judge(gate, context, now)
+        if refusal is not None:
+            self.refuse(context, refusal)
+            return None
+        if gatekeeper.gates.is_reserved(gate.host):
+            return self._hand_to_portal(context, gate, now)
+        return Outcome.PASSED
+
+    def refuse(self, context: RequestContext, refusal: Refusal) -> None:
+        """Answer a request that may not pass, with the CORS fields of its service."""
+        lines = refusal.lines
+        if origin_of(context.head.fields.lines):
+            answer = self._ask_origin(context.head)
+            if not isinstance(answer, Answer):
+                lines = edit_lines(lines, refusal_edits(answer))
+        self._refused[refusal.code] += 1
+        # Strangers without a sign-in are the usual case, and would fill the log.
+        if refusal.code != LOGIN_REQUIRED:
+            _log.info("request refused", host=context.host, request=context.id, code=refusal.code)
+        self._answer(context, Answer(refusal.status, lines, refusal.body))
+
+    # ---- inside
+
+    def _must_wait(self, context: RequestContext) -> bool:
+        """Let a request wait for the changes of other servers if it shows an unknown credential."""
+        gatekeeper, shown = self.gatekeeper, context.shown
+        if not gatekeeper.shared or context.caught_up or shown is None:
+            return False
+        if not gatekeeper.is_unknown(shown):
+            return False
+        context.caught_up = True
+        if not gatekeeper.catch_up(partial(self._go_on, context)):
+            return False
+        context.parked = context.parked or ParkedRequest(context.connection)
+        return True
+
+    def _go_on(self, context: RequestContext) -> None:
+        parked = context.parked
+        assert parked is not None
+        if not parked.abandoned:
+            self._resume(context)
+
+    def _hand_to_portal(
+        self, context: RequestContext, gate: Gate, now: float
+    ) -> RequestSink | None:
+        """Give a request to the server's own pages, with its cookies."""
+        portal, head, shown = self.gatekeeper.portal, context.head, context.shown
+        if portal is None or shown is None:
+            self._answer(context, Answer(404, code="not_found", message="No such page."))
+            return None
+        return portal.request(
+            context.connection,
+            RequestHead(head.method, head.target, head.minor, shown.original),
+            context.framing,
+            client=context.client,
+            scheme=context.scheme,
+            state=self.gatekeeper.page_state(gate, context, now),
+        )
+
+    def _answer(self, context: RequestContext, answer: Answer) -> None:
+        connection = context.connection
+        context.parked = None
+        close = not connection.reusable()
+        head_only = context.head.method == b"HEAD"
+        reply = answer_reply(answer, request_id=context.id, close=close, head_only=head_only)
+        connection.reply(reply, close=close)
