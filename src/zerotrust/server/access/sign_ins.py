@@ -95,28 +95,39 @@ class SignIns:
         """
         self._state.admit(browser.client)
         value = new_cookie()
+        use = (credential_id, counter, backed_up)
 
         def work(session: Session, now: int) -> None:
-            self._spend(session, spent, "passkey", browser, now)
-            passkey = session.get(PasskeyRow, credential_id)
-            if passkey is None:
-                self._refuse(session, "this passkey is not known here", "passkey", browser, now)
-            if (counter or passkey.counter) and counter <= passkey.counter:
-                message = "this passkey may have been copied; ask an administrator for a new one"
-                self._refuse(session, message, "passkey", browser, now)
-            user = users.by_id(session, passkey.user_id)
-            self._check_active(session, user, "passkey", browser, now)
-            passkey.counter, passkey.backed_up, passkey.used_at = counter, backed_up, now
+            user = self._use_passkey(session, use, browser, spent=spent, now=now)
             sign_ins.begin(session, user, self._row(value, user, browser, "passkey", now))
 
         return await self._issued(value, work)
 
-    async def prove_again(self, sign_in: Credential) -> None:
-        """Note that the user has just proven their identity again (`fresh`, `max_age`)."""
+    async def prove_again(
+        self,
+        sign_in: Credential,
+        credential_id: bytes,
+        browser: BrowserInfo,
+        *,
+        counter: int,
+        backed_up: bool,
+        spent: bytes,
+    ) -> None:
+        """Note that the user has just proven their identity again (`fresh`, `max_age`).
+
+        The passkey is checked as in `by_passkey`, and must be the user's.
+        """
         self._check(sign_in)
-        await self._state.run(
-            lambda session, now: sign_ins.prove_again(session, int(sign_in.id), now=now)
-        )
+        self._state.admit(browser.client)
+        use = (credential_id, counter, backed_up)
+
+        def work(session: Session, now: int) -> None:
+            user = self._use_passkey(session, use, browser, spent=spent, now=now)
+            if user.id != sign_in.subject.id:
+                self._refuse(session, "this passkey is not yours", "passkey", browser, now)
+            sign_ins.prove_again(session, int(sign_in.id), now=now)
+
+        await self._state.run(work)
 
     async def hand_over(
         self, sign_in: Credential, *, host: str, challenge: bytes, target: str
@@ -337,6 +348,33 @@ class SignIns:
             client=browser.client[:64],
             browser=_printable(browser.user_agent)[:200],
         )
+
+    def _use_passkey(
+        self,
+        session: Session,
+        use: tuple[bytes, int, bool],
+        browser: BrowserInfo,
+        *,
+        spent: bytes,
+        now: int,
+    ) -> UserRow:
+        """Note the use of a passkey; return its user.
+
+        Args:
+            use: id of the passkey, its counter, and whether it is backed up.
+        """
+        credential_id, counter, backed_up = use
+        self._spend(session, spent, "passkey", browser, now)
+        passkey = session.get(PasskeyRow, credential_id)
+        if passkey is None:
+            self._refuse(session, "this passkey is not known here", "passkey", browser, now)
+        if (counter or passkey.counter) and counter <= passkey.counter:
+            message = "this passkey may have been copied; ask an administrator for a new one"
+            self._refuse(session, message, "passkey", browser, now)
+        user = users.by_id(session, passkey.user_id)
+        self._check_active(session, user, "passkey", browser, now)
+        passkey.counter, passkey.backed_up, passkey.used_at = counter, backed_up, now
+        return user
 
     def _spend(
         self, session: Session, digest: bytes, kind: str, browser: BrowserInfo, now: int
