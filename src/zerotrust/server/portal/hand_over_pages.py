@@ -1,0 +1,121 @@
+"""Pages of a service's host that end a hand-over: `/.0trust/in` and `/.0trust/landed`.
+
+Both lead on by relative addresses only. Neither leads back to the auth host by itself, so a browser
+that keeps no cookies sees a page and no endless redirects.
+"""
+
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from zerotrust.access.gate import GateRequest, VerdictKind
+from zerotrust.access.hand_over import ARRIVAL_PATH, Arrival
+from zerotrust.access.return_target import safe_target
+from zerotrust.access.subject import Credential
+from zerotrust.errors import AccessRefused, ForwardError
+from zerotrust.server.portal.browser_cookies import set_sign_in, way_of
+from zerotrust.server.portal.page_templates import Action
+from zerotrust.server.portal.site import Site
+from zerotrust.server.portal.visitor import client_of, credential_of, host_of
+
+LANDED_PATH = "/.0trust/landed"
+
+
+class HandOverPages:
+    """Arrival of a browser at a service's host."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def routes(self) -> list[Route]:
+        """Return the routes of service hosts."""
+        return [
+            Route(ARRIVAL_PATH, self._arrive, methods=["GET"]),
+            Route(LANDED_PATH, self._landed, methods=["GET"]),
+            Route("/.0trust/me", self._me, methods=["GET"]),
+        ]
+
+    async def _arrive(self, request: Request) -> Response:
+        arrival = Arrival.from_query(request.url.query)
+        if arrival is None:
+            return self._again(request, "/", "This sign-in link is incomplete")
+        credential = credential_of(request)
+        if credential is not None and opens(self._site, request, credential, arrival.to):
+            return landing(arrival.to)  # an old or foreign code is no reason to stop
+        way = way_of(request)
+        if way is None:
+            return self._no_cookies(request, arrival.to)
+        try:
+            issued = await self._site.sign_ins.accept_hand_over(
+                arrival.code, host=host_of(request), verifier=arrival.verifier(way)
+            )
+        except AccessRefused:
+            return self._again(request, arrival.to, "This sign-in link is no longer valid")
+        response = landing(issued.target)
+        set_sign_in(response, issued)
+        return response
+
+    async def _landed(self, request: Request) -> Response:
+        target = safe_target(request.query_params.get("to", "/"))
+        if credential_of(request) is None:
+            return self._no_cookies(request, target)
+        return RedirectResponse(target, 303)
+
+    async def _me(self, request: Request) -> Response:
+        """Tell a page's script who is signed in, and until when."""
+        credential = credential_of(request)
+        if credential is None:
+            return JSONResponse({"error": "login_required"}, 401)
+        subject, until = credential.subject, credential.ends_at
+        if credential.sign_in is not None:
+            until = min(until, credential.sign_in.ends_at)
+        return JSONResponse(
+            {
+                "kind": subject.kind.value,
+                "id": subject.id,
+                "name": subject.name,
+                "shown_name": subject.shown_name,
+                "until": int(until),
+            }
+        )
+
+    def _again(self, request: Request, target: str, title: str) -> Response:
+        return self._site.templates.message(
+            request,
+            title,
+            "It was used already, is older than a minute, or was made for another browser.",
+            status=403,
+            actions=[Action("Sign in again", target)],
+        )
+
+    def _no_cookies(self, request: Request, target: str) -> Response:
+        return self._site.templates.message(
+            request,
+            "Your sign-in did not arrive",
+            f"This browser does not keep cookies of {host_of(request)}, or has just been signed"
+            " out.",
+            "Allow cookies for this site in the settings of the browser, then try again.",
+            status=403,
+            actions=[Action("Try again", target)],
+        )
+
+
+def opens(site: Site, request: Request, credential: Credential, target: str) -> bool:
+    """Return True if a pass opens a target of this host name now."""
+    gate = site.find_gate(host_of(request))
+    if gate is None:
+        return True
+    client = client_of(request).encode("ascii", "replace")
+    asked = GateRequest(b"GET", target.encode("ascii"), client=client, unix_time=site.clock())
+    try:
+        return gate.judge(credential, asked).kind is VerdictKind.ALLOW
+    except ForwardError:
+        return False
+
+
+def landing(target: str) -> RedirectResponse:
+    """Return a redirect to the page that looks for the cookie, which then leads to the target."""
+    query = urlencode({"to": safe_target(target)})
+    return RedirectResponse(f"{LANDED_PATH}?{query}", 303)

@@ -1,0 +1,164 @@
+"""The portal: one ASGI application for the auth host, and for `/.0trust/` of the others."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
+
+from zerotrust.errors import (
+    AccessError,
+    AccessRefused,
+    StateError,
+    TooManyAttempts,
+    ZeroTrustError,
+)
+from zerotrust.server.portal.hand_over_pages import HandOverPages
+from zerotrust.server.portal.invitation_pages import InvitationPages
+from zerotrust.server.portal.me_pages import MePages
+from zerotrust.server.portal.own_session import ProofTooOld
+from zerotrust.server.portal.page_templates import Action
+from zerotrust.server.portal.pairing_pages import PairingPages
+from zerotrust.server.portal.passkey_pages import PasskeyPages
+from zerotrust.server.portal.security_headers import SecurityHeaders
+from zerotrust.server.portal.share_pages import SharePages
+from zerotrust.server.portal.sign_in_pages import SignInPages
+from zerotrust.server.portal.sign_out_pages import SignOutPages
+from zerotrust.server.portal.site import Site
+from zerotrust.server.portal.user_links_pages import UserLinksPages
+from zerotrust.server.portal.visitor import wants_json
+from zerotrust.telemetry import logs
+
+_log = logs.logger("portal")
+
+
+class Portal:
+    """All pages of the server.
+
+    Args:
+        auth_routes: more routes of the auth host: identity providers, keys for backends.
+        service_routes: more routes of the other host names.
+
+    Attributes:
+        app: the application. `scope["state"]` has `host`, `client` and `credential`.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        *,
+        auth_routes: Sequence[Route] = (),
+        service_routes: Sequence[Route] = (),
+    ) -> None:
+        self._site = site
+        everywhere = [*site.templates.static.routes(), *SignOutPages(site).routes()]
+        pairing = PairingPages(site)
+        self._auth = self._application(
+            *everywhere,
+            *SignInPages(site).routes(),
+            *PasskeyPages(site).routes(),
+            *InvitationPages(site).routes(),
+            *MePages(site).routes(),
+            *UserLinksPages(site).routes(),
+            *pairing.routes(),
+            *auth_routes,
+        )
+        self._service = self._application(
+            *everywhere,
+            *HandOverPages(site).routes(),
+            *SharePages(site).routes(),
+            *pairing.service_routes(),
+            *service_routes,
+        )
+        self.app: ASGIApp = SecurityHeaders(self._answer)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request; an error of ours is logged and never leaves the application."""
+        at_auth_host = scope["state"]["host"] == self._site.access.auth_host
+        started = False
+
+        async def watched_send(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            app = self._auth if at_auth_host else self._service
+            await app(scope, receive, watched_send)
+        except Exception:  # Starlette has answered with `_fault`, if that was still possible
+            _log.exception("page failed", path=scope["path"])
+            if not started:
+                raise
+
+    def _application(self, *routes: Route) -> Starlette:
+        handlers: Mapping[Any, ExceptionHandler] = {
+            ZeroTrustError: self._error,
+            HTTPException: self._http_error,
+            Exception: self._fault,
+        }
+        app = Starlette(routes=routes, exception_handlers=handlers)
+        app.router.redirect_slashes = False
+        return app
+
+    async def _error(self, request: Request, error: Exception) -> Response:
+        match error:
+            case TooManyAttempts():
+                response = self._problem(request, "Too many attempts", str(error), 429)
+                response.headers["Retry-After"] = str(error.retry_after)
+                return response
+            case ProofTooOld():
+                action = Action("Confirm that it is you", "/confirm")
+                return self._problem(request, "One more step", str(error), 403, action)
+            case AccessRefused():
+                return self._problem(request, "That did not work", str(error), error.status)
+            case AccessError():
+                return self._problem(request, "That is not possible", str(error), error.status)
+            case StateError():
+                _log.error("the database cannot be used", reason=str(error))
+                response = self._problem(request, "Not available just now", _TRY_LATER, 503)
+                response.headers["Retry-After"] = "30"
+                return response
+            case _:
+                _log.error("page failed", exc_info=error, path=request.url.path)
+                return self._problem(request, "Something went wrong", _OUR_FAULT, 500)
+
+    async def _http_error(self, request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        title, text = _BY_STATUS.get(status, ("That did not work", "Open the page again."))
+        response = self._problem(request, title, text, status)
+        if isinstance(error, HTTPException) and error.headers:
+            response.headers.update(error.headers)
+        return response
+
+    async def _fault(self, request: Request, error: Exception) -> Response:
+        return self._problem(request, "Something went wrong", _OUR_FAULT, 500)
+
+    def _problem(
+        self, request: Request, title: str, text: str, status: int, action: Action | None = None
+    ) -> Response:
+        if wants_json(request):
+            return JSONResponse({"error": sentence(text)}, status)
+        at_auth_host = request.scope["state"]["host"] == self._site.access.auth_host
+        if action is None:
+            action = Action("To the start page" if at_auth_host else "Try again", "/")
+        return self._site.templates.message(
+            request, title, sentence(text), status=status, actions=[action]
+        )
+
+
+def sentence(text: str) -> str:
+    """Return the message of an error as a sentence."""
+    whole = text[:1].upper() + text[1:]
+    return whole if whole.endswith((".", "!", "?")) else f"{whole}."
+
+
+_TRY_LATER: Final = "The server cannot read its database. Try again in a minute."
+_OUR_FAULT: Final = "The server's log has the details. Try again in a minute."
+_BY_STATUS: Final = {
+    404: ("There is no such page", "Check the address, or begin at the start page."),
+    405: ("That did not work", "This page cannot be used in this way. Open it again."),
+}
