@@ -9,7 +9,7 @@ gate, or with `identity` in the agent's file. Elsewhere they pass as before.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from email.header import Header
 from typing import Any, Final, Literal
@@ -20,9 +20,6 @@ from zerotrust.http.headers import folded
 from zerotrust.http.parse_cache import recent
 
 ASSERTION: Final = "X-0Trust-Jwt-Assertion"
-
-CLAIMS: Final = ("sub", "email", "name", "preferred_username", "groups", "idp", "amr", "sid")
-"""Claims that a header field may have."""
 
 Style = Literal["remote_user", "auth_request", "webauth"]
 Encoding = Literal["rfc2047", "url"]
@@ -70,6 +67,8 @@ _REMOVED_PREFIXES: Final = (
 _SUSPECT: Final = re.compile(
     rb"(?:\A|\n)(?:[Cc][Ff][^0-9A-Za-z](?i:access)|[Xx][^0-9A-Za-z](?i:pomerium))[^0-9A-Za-z]"
 )
+MAX_TEXT: Final = 256
+"""Maximum length of a value, or of a member of a list, in characters."""
 _NOT_PRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
 
@@ -112,9 +111,6 @@ class IdentityHeaders:
     Attributes:
         names: of all fields that this service may get. A request has none of them, unless the
             server sets it.
-
-    Raises:
-        ValueError: `headers` names an unknown claim.
     """
 
     __slots__ = ("_claims", "_encode", "_jwt", "names")
@@ -128,9 +124,6 @@ class IdentityHeaders:
     ) -> None:
         self._jwt = jwt
         self._claims = STYLES[headers] if isinstance(headers, str) else dict(headers or {})
-        for claim in self._claims.values():
-            if claim not in CLAIMS:
-                raise ValueError(f'unknown claim "{claim}": use one of {", ".join(CLAIMS)}')
         self._encode = _percent_encoded if encoding == "url" else _encoded_words
         self.names = (ASSERTION, *self._claims)
 
@@ -138,8 +131,8 @@ class IdentityHeaders:
         """Return names and values of the fields to set; claims that are missing have none.
 
         Args:
-            claims: of the subject (`access.assertion.claims_of`).
-            assertion: the same claims, signed.
+            claims: of the subject (`access.assertion.claims_of`), and further ones of the provider.
+            assertion: signed.
         """
         set_fields = [(ASSERTION, assertion.decode("ascii"))] if self._jwt else []
         for name, claim in self._claims.items():
@@ -148,8 +141,8 @@ class IdentityHeaders:
                 set_fields.append((name, value))
         return set_fields
 
-    def _text(self, value: str | Sequence[str]) -> str:
-        if isinstance(value, str):
+    def _text(self, value: object) -> str:
+        if not isinstance(value, (list, tuple)):
             return self._encode(_printable(value))
         # A group with a comma would look like two groups to the backend.
         members = [text for member in value if (text := _printable(member)) and "," not in text]
@@ -158,8 +151,12 @@ class IdentityHeaders:
         return _encoded_words(",".join(members))
 
 
-def _printable(text: str) -> str:
-    return _NOT_PRINTABLE.sub(" ", text).strip()
+def _printable(value: object) -> str:
+    """Return a claim as one line of text; empty if it is no text, number or truth value."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = str(value) if isinstance(value, (str, int, float)) else ""
+    return _NOT_PRINTABLE.sub(" ", text).strip()[:MAX_TEXT]
 
 
 def _encoded_words(text: str) -> str:

@@ -15,10 +15,11 @@ from zerotrust.model.access import PathRule
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """Paths that are open to everybody, with a limit.
+    """Paths that are open to everyone, with a limit.
 
     Attributes:
-        paths: rules after the `paths` of the host name's rule. They apply to `methods` only.
+        paths: they come after `paths` of the rule, and apply to `methods` only. `deny` and
+            `require` apply to them too.
         methods: HTTP methods that the profile opens.
         requests, seconds: most requests of one client network, in this time.
         says: the effect in words, for `config check` and `access list`.

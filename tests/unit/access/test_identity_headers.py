@@ -165,9 +165,20 @@ def test_styles(style: Any, expected: dict[str, str]) -> None:
     assert set(headers.names) == {ASSERTION, *expected}
 
 
-def test_an_unknown_claim_is_an_error() -> None:
-    with pytest.raises(ValueError, match='unknown claim "mail": use one of sub, email'):
-        IdentityHeaders(headers={"X-Mail": "mail"})
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (7, "7"),
+        (True, "true"),
+        ({"a": 1}, None),
+        (None, None),
+        (["a", 1], "a,1"),
+        ("x" * 999, "x" * 256),
+    ],
+)
+def test_claims_of_other_types(value: Any, text: str | None) -> None:
+    found = dict(IdentityHeaders(jwt=False, headers={"X": "c"}).fields({"c": value}, b""))
+    assert found.get("X") == text
 
 
 def test_a_claim_that_is_missing_has_no_field() -> None:

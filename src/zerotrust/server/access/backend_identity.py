@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from time import monotonic, time
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from zerotrust.access.assertion import claims_of
 from zerotrust.access.identity_headers import IdentityHeaders
@@ -23,6 +23,7 @@ MAX_REMEMBERED: Final = 16_384
 class _Remembered(NamedTuple):
     subject: Subject
     named_groups: frozenset[str]
+    named_claims: frozenset[str]
     headers: IdentityHeaders
     edits: Sequence[Edit]
 
@@ -53,6 +54,7 @@ class BackendIdentity:
         host: str,
         named_groups: frozenset[str],
         headers: IdentityHeaders,
+        named_claims: frozenset[str] = frozenset(),
     ) -> Sequence[Edit]:
         """Return the edits of a request, after `access.identity_headers.without_identity_fields`.
 
@@ -61,29 +63,33 @@ class BackendIdentity:
             host: the host name of the request.
             named_groups: groups that the rule of the host name names.
             headers: `identity` of the service.
+            named_claims: claims of providers that the rule names; header fields may have them.
         """
         if credential is None:
             return [delete_field(name) for name in headers.names]
         now = monotonic()
         key = credential.digest + host.encode()
         known = self._remembered.get(key, now)
-        if known is not None and known[:3] == (credential.subject, named_groups, headers):
+        if known is not None and known[:4] == (
+            credential.subject,
+            named_groups,
+            named_claims,
+            headers,
+        ):
             return known.edits
-        edits = self._make(credential, host, named_groups, headers)
-        remembered = _Remembered(credential.subject, named_groups, headers, edits)
+        claims = claims_of(
+            credential, auth_host=self.auth_host, host=host, named_groups=named_groups, now=time()
+        )
+        others = (credential.subject.owner or credential.subject).claims
+        named = {name: others[name] for name in named_claims & others.keys()}
+        edits = self._make(claims, named, headers)
+        remembered = _Remembered(credential.subject, named_groups, named_claims, headers, edits)
         self._remembered.put(key, remembered, until=now + REMEMBERED)
         return edits
 
     def _make(
-        self,
-        credential: Credential,
-        host: str,
-        named_groups: frozenset[str],
-        headers: IdentityHeaders,
+        self, claims: dict[str, Any], named: dict[str, Any], headers: IdentityHeaders
     ) -> Sequence[Edit]:
-        claims = claims_of(
-            credential, auth_host=self.auth_host, host=host, named_groups=named_groups, now=time()
-        )
         try:
             assertion = self._keys.sign_assertion(claims)
         except StateError as error:
@@ -91,7 +97,7 @@ class BackendIdentity:
                 self._warned = True
                 _log.error("backends are told no identity", reason=str(error))
             return [delete_field(name) for name in headers.names]
-        values = dict(headers.fields(claims, assertion))
+        values = dict(headers.fields({**named, **claims}, assertion))
         return [
             set_field(name, [values[name]]) if name in values else delete_field(name)
             for name in headers.names

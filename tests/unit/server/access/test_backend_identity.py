@@ -116,3 +116,15 @@ async def test_without_a_key_the_backend_is_told_nothing(
         for _ in range(3):
             assert not any(edit.lines for edit in edits(identity, anna()))
     assert len(logged) == 1
+
+
+async def test_claims_of_the_provider_that_the_rule_names(identity: BackendIdentity) -> None:
+    headers = IdentityHeaders(jwt=False, headers={"X-Team": "team", "X-Sub": "sub"})
+    subject = Subject(kind=SubjectKind.USER, id="u_1", claims={"team": "ops", "sub": "evil"})
+    one = Credential(CredentialKind.PASS, "1", digest=b"d", subject=subject, ends_at=2e10)
+    named = frozenset(("team", "sub", "other"))
+    for claims, line in ((named, b"X-Team: ops\r\n"), (frozenset(), b"")):
+        made = identity.edits(
+            one, host="a", named_groups=frozenset(), headers=headers, named_claims=claims
+        )
+        assert edit_lines(b"", made) == line + b"X-Sub: u_1\r\n"
