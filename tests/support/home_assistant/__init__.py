@@ -17,6 +17,7 @@ from tests.support.client import Response
 from tests.support.entrypoint import Entrypoint
 from tests.support.ports import free_port
 from tests.support.processes import ROOT, Process, wait_port
+from tests.support.waiting import eventually
 
 LOCK: Final = Path(__file__).with_name("requirements.txt")
 VENV: Final = ROOT / "build" / "home-assistant"
@@ -79,8 +80,11 @@ class HomeAssistant(Process):
     async def __aenter__(self) -> "HomeAssistant":
         self.start()
         await wait_port(self.port, process=self, timeout=60)
-        await self.wait_line("Home Assistant initialized", timeout=60)
+        await eventually(self._ready, "Home Assistant is ready for its set-up", 60)
         return self
+
+    async def _ready(self) -> bool:
+        return (await self.direct.get("localhost", "/api/onboarding")).status == 200
 
     async def create_owner(self) -> str:
         """Finish the first step of the set-up; return the code for the first token."""
