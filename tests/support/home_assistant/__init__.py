@@ -125,6 +125,19 @@ async def post_form(
     return await entrypoint.request(host, "POST", path, head, body)
 
 
+async def sign_in_by_web_view(
+    entrypoint: Entrypoint, host: str, *fields: tuple[str, str]
+) -> Response:
+    """Sign in as the page in an app's web view does; the answer has a code as `result`."""
+    flow = {"client_id": CLIENT, "handler": ["homeassistant", None], "redirect_uri": CLIENT}
+    begun = await post_json(entrypoint, host, "/auth/login_flow", flow, *fields)
+    if begun.status != 200:
+        return begun
+    proof = {"client_id": CLIENT, "username": "anna", "password": PASSWORD}
+    path = f"/auth/login_flow/{begun.json()['flow_id']}"
+    return await post_json(entrypoint, host, path, proof, *fields)
+
+
 class CompanionApp:
     """The companion app: its native calls, each with the header fields that the user has set.
 
@@ -148,15 +161,19 @@ class CompanionApp:
             self._token = answer.json()["access_token"]
         return answer
 
+    @property
+    def bearer(self) -> tuple[str, str]:
+        """The field with Home Assistant's own token."""
+        return ("Authorization", f"Bearer {self._token}")
+
     async def register(self) -> Response:
         """Register the device; from then on it reports to its webhook."""
-        bearer = ("Authorization", f"Bearer {self._token}")
         answer = await post_json(
             self._entrypoint,
             self._host,
             "/api/mobile_app/registrations",
             _APP,
-            bearer,
+            self.bearer,
             *self.fields,
         )
         if answer.status == 201:
