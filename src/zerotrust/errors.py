@@ -20,6 +20,10 @@
     │   ├── UserUnknown         unknown user, token, link or session
     │   └── AccessRefused       someone may not do what they ask; the message is safe to show them
     │       └── TooManyTries    from one network, or at one PIN
+
+
+    │   ├── AccessRefused       someone may not do what they ask; the message is safe to show them
+    │   └── ProviderFailed      an identity provider does not answer as it must
     ├── ProtocolError           a violation of the tunnel protocol
     │   ├── LocalProtocolError  by this end: a bug
     │   └── RemoteProtocolError by the other end: the link is closed
@@ -161,6 +165,16 @@ class TooManyTries(AccessRefused):
     def __init__(self, message: str, *, retry_after: int) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class ProviderFailed(AccessError):
+    """An identity provider does not answer, or its answer can't be trusted.
+
+    The message is for the log; a page names the provider only.
+    """
+
+    code = "provider_failed"
+    status = 502
 
 
 class EnrollmentRefused(EnrollmentError):
