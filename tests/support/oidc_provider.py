@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import hmac
 import json
 import secrets
 import time
@@ -11,7 +12,7 @@ from typing import Any, Self
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 from joserfc import jwt
-from joserfc.jwk import ECKey, OctKey, RSAKey
+from joserfc.jwk import ECKey, RSAKey
 
 CLIENT_ID = "0trust"
 SECRET = "secret of the client: 100 %"
@@ -86,21 +87,17 @@ class OidcProviderServer:
         return f"{asked['redirect_uri']}?{urlencode(back)}"
 
     def signed(self, claims: Changes) -> str:
-        key = self.keys[-1]
-        algorithm = "RS256" if isinstance(key, RSAKey) else "ES256"
-        header = {"alg": algorithm, "kid": key.kid}
-        return jwt.encode(header, claims, key, algorithms=[algorithm])
+        return signed_by(self.keys[-1], claims)
 
     def unsigned(self, claims: Changes) -> str:
         """Return a token without a signature (`alg: none`)."""
-        parts = [json.dumps(one).encode() for one in ({"alg": "none", "typ": "JWT"}, claims)]
-        return ".".join(base64.urlsafe_b64encode(one).rstrip(b"=").decode() for one in parts) + "."
+        return _unsigned({"alg": "none", "typ": "JWT"}, claims) + "."
 
     def signed_with_public_key(self, claims: Changes) -> str:
         """Return a token that is signed by HMAC with the public key as its secret."""
-        secret = OctKey.import_key(self.keys[-1].as_pem(private=False))
-        header = {"alg": "HS256", "kid": self.keys[-1].kid}
-        return jwt.encode(header, claims, secret, algorithms=["HS256"])
+        signed = _unsigned({"alg": "HS256", "kid": self.keys[-1].kid}, claims)
+        secret = self.keys[-1].as_pem(private=False)
+        return f"{signed}.{_text(hmac.digest(secret, signed.encode(), 'sha256'))}"
 
     def signed_by_stranger(self, claims: Changes) -> str:
         """Return a token that another key has signed under the id of this one."""
@@ -240,3 +237,18 @@ class OidcProviderServer:
             **self.token_answer,
         }
         return {name: value for name, value in said.items() if value is not None}
+
+
+def signed_by(key: RSAKey | ECKey, claims: Changes) -> str:
+    """Return a token that a key has signed."""
+    algorithm = "RS256" if isinstance(key, RSAKey) else "ES256"
+    header = {"alg": algorithm} | ({"kid": key.kid} if key.kid else {})
+    return jwt.encode(header, claims, key, algorithms=[algorithm])
+
+
+def _unsigned(header: Changes, claims: Changes) -> str:
+    return ".".join(_text(json.dumps(one).encode()) for one in (header, claims))
+
+
+def _text(value: bytes) -> str:
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()

@@ -301,11 +301,12 @@ class Providers:
         access: Access,
         *,
         auth_origin: str,
-        http: ProviderHttp | None = None,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._http = http or ProviderHttp()
+        self._http = ProviderHttp()
         self._clock = clock
+        self._monotonic = monotonic
         self._by_name: dict[str, OidcProvider] = {}
         self.reconfigure(access, auth_origin=auth_origin)
 
@@ -326,6 +327,7 @@ class Providers:
                     named_claims=named,
                     http=self._http,
                     clock=self._clock,
+                    monotonic=self._monotonic,
                 )
             known.named_claims = named
             providers[name] = known

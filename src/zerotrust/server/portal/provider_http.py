@@ -71,7 +71,7 @@ class ProviderHttp:
             raise ProviderFailed(f"no complete answer within {TIMEOUT:g} s") from None
         except OAuthError:
             raise
-        except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, RecursionError) as error:
             # Neither has the request's body in its text.
             raise ProviderFailed(str(error)[:200] or type(error).__name__) from error
 
@@ -82,7 +82,7 @@ class ProviderHttp:
             ProviderFailed: there is none, or it is too large.
         """
         async with self.client(secured=urlsplit(url).scheme == "https") as client:
-            response: httpx2.Response = await client.get(url, withhold_token=True, headers=_FIELDS)
+            response: httpx2.Response = await client.get(url, auth=None, headers=_FIELDS)
             _check(response)
             return response.content
 
@@ -94,7 +94,7 @@ class ProviderHttp:
         """
         fields = {**_FIELDS, "Authorization": f"Bearer {access_token}"}
         async with self.client(secured=urlsplit(url).scheme == "https") as client:
-            response = await client.get(url, withhold_token=True, headers=fields)
+            response = await client.get(url, auth=None, headers=fields)
             _check(response)
             return json_object(response.content)
 
