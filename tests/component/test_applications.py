@@ -5,19 +5,18 @@ WebSocket, and `ws` of Node compresses large messages.
 """
 
 import asyncio
-import hashlib
 import os
 import random
 import re
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from tests.support import node_packages
 from tests.support.backends import Backend
+from tests.support.node_packages import NodeServer
 from tests.support.ports import free_port
-from tests.support.processes import ROOT, Process
 from tests.support.stack import Authority, Stack, service
 
 pytestmark = [
@@ -27,9 +26,6 @@ pytestmark = [
     pytest.mark.xdist_group("applications"),
 ]
 
-NODE = ROOT / "tests/support/node"
-MODULES = ROOT / "build/node"
-
 
 class WsgiBackend(Backend):
     """`tests.support.wsgi_backend`."""
@@ -37,38 +33,10 @@ class WsgiBackend(Backend):
     module = "tests.support.wsgi_backend"
 
 
-class NodeServer(Process):
-    """A server in Node; entering the context waits until it listens."""
-
-    def __init__(self, folder: Path, program: Path, port: int, *arguments: str) -> None:
-        self._port = port
-        super().__init__(
-            program.stem,
-            ["node", program, str(port), *arguments],
-            log=folder / f"{program.stem}-{port}.log",
-        )
-
-    async def __aenter__(self) -> "NodeServer":
-        self.start()
-        await self.wait_line(f"listens on 127.0.0.1:{self._port}")
-        return self
-
-
 @pytest.fixture(scope="module")
 def node() -> Path:
-    """Install the packages of Node; return the folder with the programs."""
-    for file in NODE.iterdir():
-        target = MODULES / file.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(file.read_bytes())
-    lock = hashlib.sha256((NODE / "package-lock.json").read_bytes()).hexdigest()
-    installed = MODULES / "installed"
-    if not installed.exists() or installed.read_text() != lock:
-        subprocess.run(
-            ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=MODULES, check=True
-        )
-        installed.write_text(lock)
-    return MODULES
+    """Return the folder with the programs of Node."""
+    return node_packages.install()
 
 
 async def run(

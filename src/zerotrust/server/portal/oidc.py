@@ -189,7 +189,11 @@ class OidcProvider:
     def _hints(self, state: SignInState) -> dict[str, str]:
         again = state.purpose == "prove_again"
         if self.config.kind != "google":
-            return {"prompt": "login", "max_age": "0"} if again else {}
+            # OpenID Connect Core s11: without consent, there is no refresh token. Keycloak and
+            # Entra do without, and the users of Entra may not be able to consent.
+            consents = self.config.recheck is not None and self.config.kind == "oidc"
+            prompt = " ".join(["login"] * again + ["consent"] * consents)
+            return ({"prompt": prompt} if prompt else {}) | ({"max_age": "0"} if again else {})
         hints = {}
         if self.config.recheck:
             hints = {"access_type": "offline", "prompt": "consent"}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from joserfc import jws, jwt
-from joserfc.errors import JoseError
+from joserfc.errors import ExpiredTokenError, JoseError
 from joserfc.jwk import KeySet
 
 from zerotrust.errors import ProviderFailed
@@ -175,7 +175,9 @@ def _check_claims(
     try:
         registry.validate(claims)
     except (*_MALFORMED, OverflowError) as error:
-        raise ProviderFailed(f"the token is not valid: {str(error)[:200]}") from None
+        late = isinstance(error, ExpiredTokenError) or "future" in str(error)
+        reason = f"{str(error)[:200]}{'; compare the clocks of both' if late else ''}"
+        raise ProviderFailed(f"the token is not valid: {reason}") from None
     if not isinstance(claims["iss"], str):
         raise ProviderFailed("the token is not valid: iss")
     audiences = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]

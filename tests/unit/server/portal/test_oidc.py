@@ -12,14 +12,9 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from joserfc.jwk import ECKey, RSAKey
 
+from tests.support.auth_host import AUTH, HOST, sign_in_of
 from tests.support.oidc_provider import OidcProviderServer, signed_by
-from tests.unit.server.portal.provider_stand_in import (
-    AUTH,
-    HOST,
-    SignInStandIn,
-    sign_in_of,
-    signing_in,
-)
+from tests.unit.server.portal.provider_stand_in import SignInStandIn, signing_in
 from zerotrust.model.access import Access, IdentityProvider
 from zerotrust.server.portal import oidc, provider_http
 from zerotrust.server.portal.oidc import issuer_of
@@ -301,6 +296,32 @@ async def test_a_token_without_key_id(tmp_path: Path) -> None:
         rig.provider.keys = [ECKey.generate_key("P-256"), ECKey.generate_key("P-256")]
         rig.provider.sign = partial(signed_by, rig.provider.keys[0])
         assert (await rig.sign_in(browser)).status_code == 303
+
+
+ENTRA: dict[str, Any] = {"kind": "entra", "issuer": None, "trust_email": True}
+TENANT = "8f2c0d5e-0000-4000-8000-000000000000"
+
+
+@pytest.mark.parametrize(("tid", "status"), [(TENANT, 303), ("another", 502), (["x"], 502)])
+async def test_another_tenant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tid: object, status: int
+) -> None:
+    async with OidcProviderServer() as server:
+        monkeypatch.setattr(oidc, "issuer_of", lambda _: server.issuer)
+        rig = SignInStandIn(server, tmp_path, **ENTRA, tenant=TENANT)
+        server.lies = {"tid": tid, "email_verified": None}
+        async with rig.browser() as browser:
+            assert (await rig.sign_in(browser)).status_code == status
+        assert [one.email_verified for one in rig.store.accounts] == [True] * (status == 303)
+
+
+async def test_an_unverified_address_is_another_user(tmp_path: Path) -> None:
+    """The user is provider and `sub`: anna's address opens nothing of hers."""
+    async with signing_in(tmp_path) as rig, rig.browser() as browser:
+        rig.provider.lies = {"sub": "mallory", "email_verified": False}
+        assert (await rig.sign_in(browser)).status_code == 303
+        [account] = rig.store.accounts
+        assert (account.subject, account.email_verified) == ("mallory", False)
 
 
 # Answers of the provider

@@ -7,7 +7,8 @@ from typing import cast
 import pytest
 from structlog.testing import capture_logs
 
-from tests.unit.server.portal.provider_stand_in import SignInsInMemory, SignInStandIn, signing_in
+from tests.support.auth_host import SignInsInMemory
+from tests.unit.server.portal.provider_stand_in import SignInStandIn, signing_in
 from zerotrust.errors import StateError
 from zerotrust.server.access.sign_ins import SignIns
 from zerotrust.server.portal.provider_recheck import Rechecks
@@ -45,7 +46,8 @@ async def test_a_user_who_may_stay(tmp_path: Path) -> None:
 
 async def test_offline_access_is_asked_for(tmp_path: Path) -> None:
     async with signing_in(tmp_path, recheck="15m") as rig, rig.browser() as browser:
-        assert "offline_access" in await rig.leave(browser)
+        url = await rig.leave(browser)
+        assert "offline_access" in url and "prompt=consent" in url
 
 
 async def test_a_refused_refresh_token_ends_the_sign_ins(tmp_path: Path) -> None:
