@@ -51,11 +51,8 @@ def create(  # noqa: PLR0913 - the columns of a row
         raise AccessError(
             f'there is a token "{name}" already; replace it with: 0trust {kind} rotate'
         )
-    if user is not None:
-        if user.disabled_at is not None:
-            raise AccessError(f"{user.name} is disabled")
-        if len(in_force(session, kind, user_id=user.id, now=now)) >= MAX_OF_USER:
-            raise AccessError(f"{user.name} has {MAX_OF_USER} apps; revoke one first")
+    if user and len(in_force(session, kind, user_id=user.id, now=now)) >= MAX_OF_USER:
+        raise AccessError(f"{user.name} has {MAX_OF_USER} apps; revoke one first")
     row, secret = _new(
         kind,
         name,
@@ -104,13 +101,15 @@ def rotate(
     return made, secret
 
 
-def revoke(session: Session, kind: str, name: str, *, actor: str, now: int) -> int:
-    """Revoke all tokens of a name; return how many.
+def revoke(
+    session: Session, kind: str, name: str, *, user_id: str | None = None, actor: str, now: int
+) -> int:
+    """Revoke all tokens of a name (of one user); return how many.
 
     Raises:
         UserUnknown: there is no token in force with this name.
     """
-    rows = in_force(session, kind, name=name, now=now)
+    rows = in_force(session, kind, name=name, user_id=user_id, now=now)
     if not rows:
         raise UserUnknown(_unknown(kind, name))
     _revoke(session, rows, actor=actor, now=now)

@@ -125,15 +125,19 @@ def read_all(session: Session, *, now: int) -> LiveState:
     """Read all users, and the credentials in force."""
     state = LiveState(number=changes.newest(session), complete=True)
     state.users = _users(session)
-    live = (SignInRow.ended_at.is_(None), SignInRow.ends_at > now)
-    state.sign_ins = [LiveSignIn(*row) for row in session.execute(_SIGN_INS.where(*live))]
+    _read_sign_ins_and_tokens(session, state, now)
     newest = _PASSES.where(PassRow.ended_at.is_(None), PassRow.ends_at > now).order_by(
         PassRow.number.desc()
     )
     state.passes = [LivePass(*row) for row in session.execute(newest.limit(MAX_PASSES))]
-    kept = AccessTokenRow.revoked_at.is_(None)
-    state.tokens = [LiveToken(*row) for row in session.execute(_TOKENS.where(kept))]
     state.links = _links(session)
+    return state
+
+
+def read_sign_ins_and_tokens(session: Session, *, now: int) -> LiveState:
+    """Read the sign-ins and tokens in force: all on which the configuration has an effect."""
+    state = LiveState(number=0, complete=False)
+    _read_sign_ins_and_tokens(session, state, now)
     return state
 
 
@@ -157,6 +161,13 @@ def read_changes(session: Session, *, after: int, now: int) -> LiveState:
     _read_passes(session, state, subjects)
     state.gone = _gone(state, subjects)
     return state
+
+
+def _read_sign_ins_and_tokens(session: Session, state: LiveState, now: int) -> None:
+    live = (SignInRow.ended_at.is_(None), SignInRow.ends_at > now)
+    state.sign_ins = [LiveSignIn(*row) for row in session.execute(_SIGN_INS.where(*live))]
+    kept = AccessTokenRow.revoked_at.is_(None)
+    state.tokens = [LiveToken(*row) for row in session.execute(_TOKENS.where(kept))]
 
 
 def _read_passes(session: Session, state: LiveState, subjects: Mapping[str, set[str]]) -> None:

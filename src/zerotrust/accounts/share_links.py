@@ -19,6 +19,7 @@ from zerotrust.model.base import normalise_host
 
 LONGEST: Final = 30 * 86400
 """Seconds for which a link can be good."""
+MAX_OF_CREATOR: Final = 1000
 MAX_USES: Final = 1_000_000
 _PATH: Final = re.compile(r"/(?:[!-\[\]-~]{0,2047})")
 _DOTS: Final = re.compile(r"(?:^|/)(?:\.|%2e){1,2}(?:/|$)|//|%2f|%5c", re.IGNORECASE)
@@ -69,6 +70,8 @@ def create(  # noqa: PLR0913 - the columns of a row
         raise AccessError(f"invalid number of uses: choose 1 to {MAX_USES}")
     if not all(_METHOD.fullmatch(method) for method in methods) or len(methods) > 20:
         raise AccessError("invalid method: write them in capitals, as GET")
+    if len(in_force(session, created_by, now=now)) >= MAX_OF_CREATOR:
+        raise AccessError(f"{MAX_OF_CREATOR} links are in force; revoke some first")
     secret = new_secret(LINK)
     row = ShareLinkRow(
         id=f"l_{secrets.token_urlsafe(16)}",
@@ -156,14 +159,21 @@ def use(
     return made
 
 
-def revoke(session: Session, link_id: str, *, actor: str, now: int) -> int:
-    """Revoke a link; return how many passes ended.
+def revoke(
+    session: Session, link_id: str, *, created_by: str | None = None, actor: str, now: int
+) -> int:
+    """Revoke a link (of one creator); return how many passes ended.
 
     Raises:
         UserUnknown: there is no link in force with this id.
     """
     row = session.get(ShareLinkRow, link_id)
-    if row is None or row.revoked_at is not None or row.expires_at <= now:
+    if (
+        row is None
+        or row.revoked_at is not None
+        or row.expires_at <= now
+        or created_by not in (None, row.created_by)
+    ):
         raise UserUnknown("there is no such link; list them with: 0trust share list")
     row.revoked_at = now
     ended = changed_rows(

@@ -39,6 +39,9 @@ _SLICE: Final = 2000
 
 T = TypeVar("T")
 
+Reading = Callable[[Session, int, int], LiveState]
+"""Takes the number of the last change that is applied, and the time."""
+
 _log = logs.logger("access")
 
 
@@ -94,7 +97,7 @@ class AccessState:
         Raises:
             StateError: the database can't be read.
         """
-        await self._shielded(lambda session, now: None, complete=True)
+        await self._shielded(lambda session, now: None, _all)
 
     async def run(self, work: Callable[[Session, int], T]) -> T:
         """Run a transaction, and apply what it has changed before returning.
@@ -107,7 +110,7 @@ class AccessState:
         Raises:
             StateError: the database can't be used; nothing has changed.
         """
-        return await self._shielded(work)
+        return await self._shielded(work, _changes)
 
     async def follow(self) -> None:
         """Apply what other servers commit to the same database, until cancelled.
@@ -160,10 +163,8 @@ class AccessState:
         if self._updates.refresh_users():
             self._notify()
 
-        def work(session: Session, now: int) -> None:
-            users.withdraw_from_file(session, gone, now=now)
-
-        await self._shielded(work, complete=True)
+        await self.run(lambda session, now: users.withdraw_from_file(session, gone, now=now))
+        await self._shielded(lambda session, now: None, _sign_ins_and_tokens)
 
     async def touch(self) -> None:
         """Write the last use of all sign-ins and tokens; end and forget what is over.
@@ -227,28 +228,25 @@ class AccessState:
             await self.run(lambda session, now: passes.end_oldest(session, MAKE_ROOM, now=now))
             self.index.sweep()
 
-    async def _shielded(self, work: Callable[[Session, int], T], *, complete: bool = False) -> T:
-        task = asyncio.get_running_loop().create_task(self._decide(work, complete=complete))
+    async def _shielded(self, work: Callable[[Session, int], T], read: Reading) -> T:
+        task = asyncio.get_running_loop().create_task(self._decide(work, read))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
 
-    async def _decide(self, work: Callable[[Session, int], T], *, complete: bool) -> T:
+    async def _decide(self, work: Callable[[Session, int], T], read: Reading) -> T:
         now = int(self.clock())
 
         def whole(session: Session) -> tuple[T, LiveState]:
-            result = work(session, now)
-            if complete:
-                return result, live_state.read_all(session, now=now)
             # Transactions before this one may wait to be applied; reading them twice is harmless.
-            return result, live_state.read_changes(session, after=self._applied, now=now)
+            return work(session, now), read(session, self._applied, now)
 
         result, state = await self.database.run(whole)
         self._apply(state)
         return result
 
     async def _read(self) -> None:
-        await self._shielded(lambda session, now: None)
+        await self._shielded(lambda session, now: None, _changes)
 
     def _apply(self, state: LiveState) -> None:
         self._applied = state.number if state.complete else max(self._applied, state.number)
@@ -291,3 +289,15 @@ class AccessState:
                 if not credential.ended and (reason := credential.end_reason(now)):
                     self.index.end(credential, reason)
             await asyncio.sleep(0)
+
+
+def _changes(session: Session, applied: int, now: int) -> LiveState:
+    return live_state.read_changes(session, after=applied, now=now)
+
+
+def _all(session: Session, applied: int, now: int) -> LiveState:
+    return live_state.read_all(session, now=now)
+
+
+def _sign_ins_and_tokens(session: Session, applied: int, now: int) -> LiveState:
+    return live_state.read_sign_ins_and_tokens(session, now=now)

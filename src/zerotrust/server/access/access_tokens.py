@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass, field
 
+from sqlalchemy.orm import Session
+
+from zerotrust.accounts import access_tokens, users
 from zerotrust.db.access_tables import AccessTokenRow
+from zerotrust.errors import AccessError
 from zerotrust.server.access.access_state import AccessState
 
 
@@ -17,7 +21,11 @@ class IssuedAccessToken:
 
 
 class AccessTokens:
-    """Use cases of tokens."""
+    """Use cases of tokens.
+
+    The methods raise AccessError for requests that are not possible, UserUnknown for unknown users
+    and tokens, and StateError where the database can't be used.
+    """
 
     def __init__(self, state: AccessState) -> None:
         self._state = state
@@ -36,24 +44,83 @@ class AccessTokens:
         Args:
             lifetime: seconds; None for no end.
         """
-        raise NotImplementedError
+        await self._state.make_room()
+        return _issued(
+            await self._state.run(
+                lambda session, now: access_tokens.create(
+                    session,
+                    "machine",
+                    name,
+                    hosts=hosts,
+                    lifetime=lifetime,
+                    user=None,
+                    admin=admin,
+                    actor=actor,
+                    now=now,
+                )
+            )
+        )
 
     async def create_app(
         self, name: str, *, user: str, hosts: list[str], lifetime: float | None, actor: str
     ) -> IssuedAccessToken:
-        """Create the token of a user's app."""
-        raise NotImplementedError
+        """Create the token of a user's app.
+
+        Args:
+            user: name of the user.
+        """
+        await self._state.make_room()
+
+        def work(session: Session, now: int) -> tuple[AccessTokenRow, str]:
+            owner = users.known(session, user, self._state.subjects.file, now=now)
+            if not self._state.is_active(owner):
+                raise AccessError(f"{user} is disabled")
+            return access_tokens.create(
+                session,
+                "app",
+                name,
+                hosts=hosts,
+                lifetime=lifetime,
+                user=owner,
+                admin=False,
+                actor=actor,
+                now=now,
+            )
+
+        return _issued(await self._state.run(work))
 
     async def rotate(self, name: str, *, kind: str, keep: float, actor: str) -> IssuedAccessToken:
         """Create a second token of a name; the first ends after `keep` seconds."""
-        raise NotImplementedError
+        return _issued(
+            await self._state.run(
+                lambda session, now: access_tokens.rotate(
+                    session, kind, name, keep=keep, actor=actor, now=now
+                )
+            )
+        )
 
-    async def revoke(self, name: str, *, kind: str, actor: str) -> int:
-        """Revoke all tokens of a name; return how many."""
-        raise NotImplementedError
+    async def revoke(self, name: str, *, kind: str, actor: str, user_id: str | None = None) -> int:
+        """Revoke all tokens of a name; return how many.
+
+        Args:
+            user_id: only those of this user.
+        """
+        return await self._state.run(
+            lambda session, now: access_tokens.revoke(
+                session, kind, name, user_id=user_id, actor=actor, now=now
+            )
+        )
 
     async def listed(
         self, kind: str, *, user_id: str | None = None
     ) -> list[tuple[AccessTokenRow, str]]:
-        """Return the tokens of a kind that are not revoked, each with its user's name."""
-        raise NotImplementedError
+        """Return the tokens of a kind in force, each with its user's name."""
+        rows = await self._state.run(
+            lambda session, now: access_tokens.in_force(session, kind, user_id=user_id, now=now)
+        )
+        return [(row, self._state.subjects.name(row.user_id or "")) for row in rows]
+
+
+def _issued(made: tuple[AccessTokenRow, str]) -> IssuedAccessToken:
+    row, secret = made
+    return IssuedAccessToken(id=row.id, name=row.name, secret=secret, expires_at=row.expires_at)
