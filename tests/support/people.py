@@ -23,6 +23,12 @@ VERIFIER = b"v" * 32
 CHALLENGE = hashlib.sha256(VERIFIER).digest()
 
 
+PROVIDERS = {
+    name: {"issuer": f"https://{name}.example", "client_id": "0trust"}
+    for name in ("google", "evil", "other", "p")
+}
+
+
 def access(**settings: Any) -> Access:
     """Return a section `access`."""
     return Access.model_validate({"auth_host": "auth.example.com", **settings})

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from zerotrust.accounts import changes, users
 from zerotrust.db import audit
-from zerotrust.db.access_tables import IdentityRow, SignInRow, UserRow
+from zerotrust.db.access_tables import IdentityRow, MemberRow, PasskeyRow, SignInRow, UserRow
 from zerotrust.errors import AccessError
 
 MAX_GROUPS: Final = 2000
@@ -108,15 +108,21 @@ def update(session: Session, account: AccountFacts, *, now: int) -> None:
 def link(session: Session, user: UserRow, account: AccountFacts, *, actor: str, now: int) -> None:
     """Join an account to a user who is signed in to both.
 
+    A user that this account alone has made, by an earlier sign-in, is removed.
+
     Raises:
         AccessError: the account is another user's, or the user has one at this provider.
     """
     row = session.get(IdentityRow, (account.provider, account.subject))
     if row is not None and row.user_id != user.id:
-        raise AccessError(
-            f"this account at {account.provider} belongs to another user; an administrator can"
-            " remove that user first: 0trust user remove"
-        )
+        other = users.by_id(session, row.user_id)
+        if other.disabled_at is not None or not _is_account_alone(session, other):
+            raise AccessError(
+                f"this account at {account.provider} belongs to another user; an administrator can"
+                " remove that user first: 0trust user remove"
+            )
+        users.remove(session, other, actor=actor, now=now)
+        row = None
     query = select(IdentityRow.subject).where(
         IdentityRow.user_id == user.id, IdentityRow.provider == account.provider
     )
@@ -126,6 +132,15 @@ def link(session: Session, user: UserRow, account: AccountFacts, *, actor: str, 
     if row is None:
         details = {"user": user.name, "user_id": user.id, "provider": account.provider}
         audit.append(session, at=now, actor=actor, action="account.linked", details=details)
+
+
+def _is_account_alone(session: Session, user: UserRow) -> bool:
+    """Return True if a user has nothing but one account at a provider."""
+    counts = [
+        session.scalar(select(func.count()).where(column == user.id)) or 0
+        for column in (IdentityRow.user_id, MemberRow.user_id, PasskeyRow.user_id)
+    ]
+    return user.source.startswith("provider:") and counts == [1, 0, 0]
 
 
 def due(session: Session, provider: str, *, seen_before: int, now: int) -> list[IdentityRow]:

@@ -42,12 +42,14 @@ def add(session: Session, digest: bytes, sign_in: int, *, now: int) -> int:
     """Store a code of a signed-in user; return the time at which it expires.
 
     Raises:
-        AccessRefused: the sign-in has ended.
+        AccessRefused: the sign-in has ended, or is of a device that was paired.
     """
     found = sign_ins.find(session, sign_in)
     if found is None:
         raise AccessRefused("you are signed out; sign in again")
     row, user = found
+    if row.method == "device":
+        raise AccessRefused("a paired device cannot pair others; use a browser with your passkey")
     session.execute(
         update(PairingRow)
         .where(PairingRow.user_id == user.id, PairingRow.used_at.is_(None))
@@ -57,6 +59,7 @@ def add(session: Session, digest: bytes, sign_in: int, *, now: int) -> int:
         digest=digest,
         user_id=user.id,
         expires_at=now + LIFETIME,
+        proven_at=row.proven_at,
         provider=row.provider,
         provider_subject=row.provider_subject,
     )

@@ -1,4 +1,4 @@
-"""Passes of all kinds: counted and ended."""
+"""Ending of passes when there are too many."""
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session

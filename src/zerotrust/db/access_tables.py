@@ -101,6 +101,8 @@ class PairingRow(Base):
     """Scrypt of the code (`accounts.pairings`)."""
     user_id: Mapped[str] = mapped_column(ForeignKey("users.id"))
     expires_at: Mapped[int]
+    proven_at: Mapped[int]
+    """Last proof of identity of the user's sign-in."""
     provider: Mapped[str] = mapped_column(String(64), default="")
     """Identity provider of the user's sign-in, whose groups the device gets."""
     provider_subject: Mapped[str] = mapped_column(String(255), default="")

@@ -15,10 +15,11 @@ from sqlalchemy.orm import Session
 from zerotrust.access.subject import Credential, CredentialKind
 from zerotrust.accounts import expiry, live_state, passes, users
 from zerotrust.accounts.live_state import LiveState
+from zerotrust.db import audit
 from zerotrust.db.access_tables import UserRow
 from zerotrust.db.database import Database
 from zerotrust.enrollment.rate_limits import Attempts, RefusalLog
-from zerotrust.errors import StateError, TooManyAttempts, TooManyTries
+from zerotrust.errors import AccessRefused, StateError, TooManyAttempts, TooManyTries
 from zerotrust.model.access import Access
 from zerotrust.server.access.credential_index import MAX_CREDENTIALS, CredentialIndex
 from zerotrust.server.access.index_updates import IndexUpdates
@@ -72,7 +73,7 @@ class AccessState:
         self._updates = IndexUpdates(
             self.index,
             self.subjects,
-            access.sessions,
+            access,
             seen_late=expiry.SEEN_LATE if database.shared else 0.0,
         )
         self._applied = 0
@@ -157,13 +158,19 @@ class AccessState:
                 nevertheless.
         """
         gone = self.subjects.file.keys() - {user.name for user in access.users}
+        changed = access != self.access
         self.access = access
-        self._updates.sessions = access.sessions
+        self._updates.access = access
         self.subjects.reconfigure(access)
         if self._updates.refresh_users():
             self._notify()
 
-        await self.run(lambda session, now: users.withdraw_from_file(session, gone, now=now))
+        def work(session: Session, now: int) -> None:
+            users.withdraw_from_file(session, gone, now=now)
+            if changed:
+                audit.append(session, at=now, actor="server", action="access.changed")
+
+        await self.run(work)
         await self._shielded(lambda session, now: None, _sign_ins_and_tokens)
 
     async def touch(self) -> None:
@@ -221,12 +228,18 @@ class AccessState:
         )
 
     async def make_room(self) -> None:
-        """End the oldest passes if the index is full; strangers' before those of users."""
+        """End the oldest passes if the index is full; strangers' before those of users.
+
+        Raises:
+            AccessRefused: it is full of sign-ins and tokens.
+        """
         if len(self.index) >= MAX_CREDENTIALS:
             self.index.sweep()
         if len(self.index) >= MAX_CREDENTIALS:
             await self.run(lambda session, now: passes.end_oldest(session, MAKE_ROOM, now=now))
             self.index.sweep()
+        if len(self.index) >= MAX_CREDENTIALS:
+            raise AccessRefused("too many sessions; try again later")
 
     async def _shielded(self, work: Callable[[Session, int], T], read: Reading) -> T:
         task = asyncio.get_running_loop().create_task(self._decide(work, read))

@@ -13,7 +13,7 @@ from zerotrust.access.subject import (
 )
 from zerotrust.accounts import changes
 from zerotrust.accounts.live_state import LivePass, LiveSignIn, LiveState, LiveToken
-from zerotrust.model.access import Sessions
+from zerotrust.model.access import Access
 from zerotrust.server.access.credential_index import CredentialIndex
 from zerotrust.server.access.subjects import EVERY_PROVIDER, Subjects
 
@@ -32,16 +32,16 @@ class IndexUpdates:
         seen_late: seconds by which `seen_at` may be late here, because other servers write it.
 
     Attributes:
-        sessions: lifetimes; they apply to the sign-ins that are read from now on.
+        access: the configuration; it applies to the sign-ins that are read from now on.
     """
 
     def __init__(
-        self, index: CredentialIndex, subjects: Subjects, sessions: Sessions, *, seen_late: float
+        self, index: CredentialIndex, subjects: Subjects, access: Access, *, seen_late: float
     ) -> None:
         self._index = index
         self._subjects = subjects
         self._seen_late = seen_late
-        self.sessions = sessions
+        self.access = access
         self._changed = False
 
     def apply(self, state: LiveState) -> bool:
@@ -94,7 +94,8 @@ class IndexUpdates:
 
     def _apply_sign_in(self, row: LiveSignIn) -> None:
         known = self._index.get(CredentialKind.SIGN_IN, str(row.number))
-        if row.ended_at is not None or not self._subjects.is_active(row.user_id):
+        provided = not row.provider or row.provider in self.access.identity_providers
+        if row.ended_at is not None or not self._subjects.is_active(row.user_id) or not provided:
             if known is not None:
                 self._end(known, row.why or ACCESS_WITHDRAWN)
             return
@@ -102,9 +103,10 @@ class IndexUpdates:
         if subject is None:
             return
         device = row.method == "device"
-        lifetime = self.sessions.device_lifetime if device else self.sessions.lifetime
+        sessions = self.access.sessions
+        lifetime = sessions.device_lifetime if device else sessions.lifetime
         ends_at = min(float(row.ends_at), row.created_at + lifetime)
-        idle = 0.0 if device else self.sessions.idle + self._seen_late
+        idle = 0.0 if device else sessions.idle + self._seen_late
         if known is not None:
             known.ends_at, known.idle = ends_at, idle
             known.seen_at = max(known.seen_at, float(row.seen_at))

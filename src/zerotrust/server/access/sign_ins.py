@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NoReturn
 
 from sqlalchemy.orm import Session
 
@@ -16,9 +15,10 @@ from zerotrust.access.subject import (
     CredentialKind,
 )
 from zerotrust.accounts import hand_overs, identities, pairings, sign_ins, users
-from zerotrust.accounts.refusals import refuse
-from zerotrust.db.access_tables import IdentityRow, PasskeyRow, SignInRow, UserRow
+from zerotrust.accounts.sign_in_attempt import PasskeyUse, SignInAttempt
+from zerotrust.db.access_tables import IdentityRow, SignInRow
 from zerotrust.errors import AccessRefused
+from zerotrust.model.access import Sessions
 from zerotrust.server.access.access_state import AccessState
 from zerotrust.server.access.people import ProviderAccount, facts_of
 from zerotrust.server.access.refresh_seal import RefreshSeal
@@ -65,19 +65,22 @@ class SignIns:
         Args:
             spent: digest of the attempt's random value, which is used up in the same transaction.
         """
-        value = new_cookie()
         facts = facts_of(account, self._sealed(account))
 
-        def work(session: Session, now: int) -> None:
-            self._spend(session, spent, "provider", browser, now)
-            user = identities.user_of(session, facts, now=now)
-            self._check_active(session, user, "provider", browser, now)
-            row = self._row(value, user, browser, "oidc", now)
-            row.provider, row.provider_subject = account.provider, account.subject
-            row.provider_session = account.session[:255]
-            sign_ins.begin(session, user, row)
+        def work(attempt: SignInAttempt, digest: bytes) -> None:
+            attempt.spend(spent)
+            user = identities.user_of(attempt.session, facts, now=attempt.now)
+            attempt.check_active(user)
+            attempt.begin(
+                user,
+                digest,
+                lifetime=self._sessions.lifetime,
+                provider=account.provider,
+                provider_subject=account.subject,
+                provider_session=account.session,
+            )
 
-        return await self._issued(value, work)
+        return await self._issued("oidc", browser, work)
 
     async def by_passkey(
         self,
@@ -94,14 +97,15 @@ class SignIns:
         have been cloned.
         """
         self._state.admit(browser.client)
-        value = new_cookie()
-        use = (credential_id, counter, backed_up)
+        use = PasskeyUse(
+            credential_id=credential_id, counter=counter, backed_up=backed_up, spent=spent
+        )
 
-        def work(session: Session, now: int) -> None:
-            user = self._use_passkey(session, use, browser, spent=spent, now=now)
-            sign_ins.begin(session, user, self._row(value, user, browser, "passkey", now))
+        def work(attempt: SignInAttempt, digest: bytes) -> None:
+            user = attempt.use_passkey(use)
+            attempt.begin(user, digest, lifetime=self._sessions.lifetime)
 
-        return await self._issued(value, work)
+        return await self._issued("passkey", browser, work)
 
     async def prove_again(
         self,
@@ -119,12 +123,14 @@ class SignIns:
         """
         self._check(sign_in)
         self._state.admit(browser.client)
-        use = (credential_id, counter, backed_up)
+        use = PasskeyUse(
+            credential_id=credential_id, counter=counter, backed_up=backed_up, spent=spent
+        )
 
         def work(session: Session, now: int) -> None:
-            user = self._use_passkey(session, use, browser, spent=spent, now=now)
-            if user.id != sign_in.subject.id:
-                self._refuse(session, "this passkey is not yours", "passkey", browser, now)
+            attempt = self._attempt(session, "passkey", browser, now)
+            if attempt.use_passkey(use).id != sign_in.subject.id:
+                attempt.refuse("this passkey is not yours")
             sign_ins.prove_again(session, int(sign_in.id), now=now)
 
         await self._state.run(work)
@@ -247,7 +253,10 @@ class SignIns:
         return await self._state.run(work)
 
     async def create_pairing(self, sign_in: Credential) -> tuple[str, int]:
-        """Return a code of 8 characters for a device, and the time at which it expires."""
+        """Return a code of 8 characters for a device, and the time at which it expires.
+
+        A former code of the user ends. A device that was paired itself may not pair others.
+        """
         self._check(sign_in)
         code = pairings.new_code()
         digest = await asyncio.to_thread(pairings.digest_of_code, code)
@@ -257,23 +266,29 @@ class SignIns:
         return code, expires_at
 
     async def pair(self, code: str, browser: BrowserInfo) -> IssuedCookie:
-        """Use up a pairing code and sign the device in, for `sessions.device_lifetime`."""
+        """Use up a pairing code and sign the device in, for `sessions.device_lifetime`.
+
+        Its proof of identity is as old as that of the sign-in which has made the code.
+        """
         self._state.admit(browser.client)
-        value = new_cookie()
-        digest = await self._state.pairing_tries.digest(code, browser.client)
+        code_digest = await self._state.pairing_tries.digest(code, browser.client)
 
-        def work(session: Session, now: int) -> None:
-            pairing = pairings.spend(session, digest, now=now)
+        def work(attempt: SignInAttempt, digest: bytes) -> None:
+            pairing = pairings.spend(attempt.session, code_digest, now=attempt.now)
             if pairing is None:
-                message = "this code is wrong or was used, or its 5 minutes are over"
-                self._refuse(session, message, "pairing", browser, now)
-            user = users.by_id(session, pairing.user_id)
-            self._check_active(session, user, "pairing", browser, now)
-            row = self._row(value, user, browser, "device", now)
-            row.provider, row.provider_subject = pairing.provider, pairing.provider_subject
-            sign_ins.begin(session, user, row)
+                attempt.refuse("this code is wrong or was used, or its 5 minutes are over")
+            user = users.by_id(attempt.session, pairing.user_id)
+            attempt.check_active(user)
+            attempt.begin(
+                user,
+                digest,
+                lifetime=self._sessions.device_lifetime,
+                proven_at=pairing.proven_at,
+                provider=pairing.provider,
+                provider_subject=pairing.provider_subject,
+            )
 
-        return await self._issued(value, work)
+        return await self._issued("device", browser, work)
 
     async def due_rechecks(self) -> list[tuple[str, str, str]]:
         """Return provider, subject and refresh token of accounts to ask again by now (`recheck`).
@@ -317,10 +332,33 @@ class SignIns:
 
         return await self._state.run(work)
 
-    async def _issued(self, value: str, work: Callable[[Session, int], None]) -> IssuedCookie:
+    @property
+    def _sessions(self) -> Sessions:
+        return self._state.access.sessions
+
+    async def _issued(
+        self, method: str, browser: BrowserInfo, work: Callable[[SignInAttempt, bytes], None]
+    ) -> IssuedCookie:
         await self._state.make_room()
-        await self._state.run(work)
+        value = new_cookie()
+        digest = digest_of(value.encode())
+        await self._state.run(
+            lambda session, now: work(self._attempt(session, method, browser, now), digest)
+        )
         return IssuedCookie(value=value, credential=self._made(value))
+
+    def _attempt(
+        self, session: Session, method: str, browser: BrowserInfo, now: int
+    ) -> SignInAttempt:
+        return SignInAttempt(
+            session=session,
+            method=method,
+            client=browser.client,
+            user_agent=browser.user_agent,
+            now=now,
+            is_active=self._state.is_active,
+            rationed=self._state.rationed,
+        )
 
     def _made(self, value: str) -> Credential:
         credential = self._state.index.find(digest_of(value.encode()))
@@ -332,86 +370,7 @@ class SignIns:
         if sign_in.kind is not CredentialKind.SIGN_IN or sign_in.end_reason(self._state.clock()):
             raise AccessRefused("you are signed out; sign in again")
 
-    def _row(
-        self, value: str, user: UserRow, browser: BrowserInfo, method: str, now: int
-    ) -> SignInRow:
-        sessions = self._state.access.sessions
-        lifetime = sessions.device_lifetime if method == "device" else sessions.lifetime
-        return SignInRow(
-            digest=digest_of(value.encode()),
-            user_id=user.id,
-            method=method,
-            created_at=now,
-            proven_at=now,
-            seen_at=now,
-            ends_at=now + int(lifetime),
-            client=browser.client[:64],
-            browser=_printable(browser.user_agent)[:200],
-        )
-
-    def _use_passkey(
-        self,
-        session: Session,
-        use: tuple[bytes, int, bool],
-        browser: BrowserInfo,
-        *,
-        spent: bytes,
-        now: int,
-    ) -> UserRow:
-        """Note the use of a passkey; return its user.
-
-        Args:
-            use: id of the passkey, its counter, and whether it is backed up.
-        """
-        credential_id, counter, backed_up = use
-        self._spend(session, spent, "passkey", browser, now)
-        passkey = session.get(PasskeyRow, credential_id)
-        if passkey is None:
-            self._refuse(session, "this passkey is not known here", "passkey", browser, now)
-        if (counter or passkey.counter) and counter <= passkey.counter:
-            message = "this passkey may have been copied; ask an administrator for a new one"
-            self._refuse(session, message, "passkey", browser, now)
-        user = users.by_id(session, passkey.user_id)
-        self._check_active(session, user, "passkey", browser, now)
-        passkey.counter, passkey.backed_up, passkey.used_at = counter, backed_up, now
-        return user
-
-    def _spend(
-        self, session: Session, digest: bytes, kind: str, browser: BrowserInfo, now: int
-    ) -> None:
-        if not sign_ins.spend(session, digest, now=now):
-            message = "this attempt to sign in was completed before; start again"
-            self._refuse(session, message, kind, browser, now)
-
-    def _check_active(
-        self, session: Session, user: UserRow, kind: str, browser: BrowserInfo, now: int
-    ) -> None:
-        if not self._state.is_active(user):
-            message = f"{user.name} is disabled; ask an administrator"
-            self._refuse(session, message, kind, browser, now)
-
-    def _refuse(
-        self,
-        session: Session,
-        message: str,
-        kind: str,
-        browser: BrowserInfo,
-        now: int,
-    ) -> NoReturn:
-        refuse(
-            session,
-            message,
-            kind=kind,
-            actor=browser.client,
-            now=now,
-            rationed=self._state.rationed,
-        )
-
     def _sealed(self, account: ProviderAccount) -> bytes | None:
         if self._seal is None or account.refresh is None:
             return None
         return self._seal.seal(account.refresh)
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:400])

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.databases import postgresql, url
-from tests.support.people import Store, Stores, stores
+from tests.support.people import PROVIDERS, Store, Stores, stores
 
 __all__ = ["postgresql", "url"]
 
@@ -19,5 +19,5 @@ def servers(url: str) -> Iterator[Stores]:
 
 @pytest.fixture
 async def store(servers: Stores, anyio_backend: object) -> Store:
-    """A server without settings."""
-    return await servers.start()
+    """A server with identity providers."""
+    return await servers.start(identity_providers=PROVIDERS)

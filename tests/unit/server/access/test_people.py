@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.support.people import Store, Stores, access, new_passkey
+from tests.support.people import PROVIDERS, Store, Stores, access, new_passkey
 from zerotrust.access.subject import ACCESS_WITHDRAWN
 from zerotrust.errors import AccessError, AccessRefused, UserUnknown
 from zerotrust.server.access.people import ProviderAccount
@@ -176,3 +176,37 @@ async def test_an_account_is_joined_by_its_owner(store: Store) -> None:
     ben = await store.people.user("ben")
     with pytest.raises(AccessError, match="another user"):
         await store.people.link_account(ben.id, account, actor="user ben")
+
+
+async def test_an_account_that_signed_in_before_leaves_its_former_user(store: Store) -> None:
+    account = ProviderAccount(provider="google", subject="1", groups=("ops",))
+    alone = (await store.by_provider(account)).credential
+    anna = (await store.sign_in(await store.passkey("anna"))).credential.subject
+    await store.people.link_account(anna.id, account, actor="user anna")
+    assert alone.ended == ACCESS_WITHDRAWN
+    assert [user.name for user in await store.people.users()] == ["anna"]
+    assert (await store.by_provider(account)).credential.subject.id == anna.id
+
+
+async def test_a_disabled_user_does_not_escape_by_joining(store: Store) -> None:
+    account = ProviderAccount(provider="google", subject="1")
+    alone = (await store.by_provider(account)).credential
+    await store.people.disable(alone.subject.name, actor="uid 0")
+    anna = (await store.sign_in(await store.passkey("anna"))).credential.subject
+    with pytest.raises(AccessError, match="another user"):
+        await store.people.link_account(anna.id, account, actor="user anna")
+
+
+async def test_a_provider_that_leaves_the_file_takes_its_sign_ins_along(servers: Stores) -> None:
+    store = await servers.start(identity_providers=PROVIDERS)
+    made = await store.by_provider(ProviderAccount(provider="google", subject="1"))
+    by_key = (await store.sign_in(await store.passkey("anna"))).credential
+    await store.state.reconfigure(access())
+    assert made.credential.ended == ACCESS_WITHDRAWN
+    assert not by_key.ended
+    assert store.notified == 1
+    await store.state.reconfigure(access(identity_providers=PROVIDERS))
+    found = store.state.index.find(made.credential.digest)
+    assert found is not None
+    assert not found.ended
+    assert store.actions()[-2:] == ["access.changed", "access.changed"]

@@ -1,11 +1,15 @@
 """Tests of zerotrust.server.access.sign_ins."""
 
 import asyncio
+import dataclasses
 import secrets
+from pathlib import Path
 
 import pytest
+from cryptography.fernet import Fernet
+from sqlalchemy import select
 
-from tests.support.people import CHALLENGE, HOST, VERIFIER, Store, Stores
+from tests.support.people import CHALLENGE, HOST, PROVIDERS, VERIFIER, Store, Stores
 from zerotrust.access.secret_format import digest_of, is_cookie
 from zerotrust.access.subject import (
     ACCESS_WITHDRAWN,
@@ -14,9 +18,11 @@ from zerotrust.access.subject import (
     CredentialKind,
     SubjectKind,
 )
+from zerotrust.db.access_tables import IdentityRow
 from zerotrust.errors import AccessRefused, TooManyTries, UserUnknown
 from zerotrust.server.access.people import ProviderAccount
-from zerotrust.server.access.sign_ins import BrowserInfo
+from zerotrust.server.access.refresh_seal import RefreshSeal
+from zerotrust.server.access.sign_ins import BrowserInfo, IssuedCookie, SignIns
 
 pytestmark = pytest.mark.anyio
 
@@ -255,3 +261,130 @@ async def test_an_administrator_lists_and_ends_sessions(store: Store) -> None:
         await store.sign_ins.end(int(first.id), actor="uid 0")
     assert await store.sign_ins.end_all("ben", actor="uid 0") == 1
     assert await store.sign_ins.of_user(second.subject.id) == []
+
+
+async def test_a_proof_that_is_renewed_counts_for_all_passes(store: Store) -> None:
+    key, other = await store.passkey("anna"), await store.passkey("ben")
+    sign_in = (await store.sign_in(key)).credential
+    made = await store.enter(sign_in)
+    made.verdicts = {1: 1}
+    store.clock.now += 1000
+
+    async def prove(credential_id: bytes) -> None:
+        await store.sign_ins.prove_again(
+            sign_in,
+            credential_id,
+            store.browser(),
+            counter=0,
+            backed_up=False,
+            spent=secrets.token_bytes(32),
+        )
+
+    with pytest.raises(AccessRefused, match="not yours"):
+        await prove(other)
+    assert made.proven_at == store.clock.now - 1000
+    await prove(key)
+    assert made.proven_at == sign_in.proven_at == store.clock.now
+    assert made.verdicts is None
+    assert sign_in.ends_at == store.clock.now - 1000 + 7 * 86400, "it does not live longer"
+
+
+async def test_a_code_pairs_one_device_for_half_a_year(store: Store) -> None:
+    sign_in = (await store.sign_in(await store.passkey("anna", "family"))).credential
+    proven_at = store.clock.now
+    store.clock.now += 3600
+    code, expires_at = await store.sign_ins.create_pairing(sign_in)
+    assert expires_at == store.clock.now + 300
+    assert len(code) == 8
+    assert not set(code) & set("01OIL")
+    results = await asyncio.gather(
+        *(
+            store.sign_ins.pair(f" {code[:4].lower()}-{code[4:]} ", store.browser())
+            for _ in range(10)
+        ),
+        return_exceptions=True,
+    )
+    [made] = [found for found in results if isinstance(found, IssuedCookie)]
+    device = made.credential
+    assert device.method == "device"
+    assert device.subject.groups == {"family"}
+    assert device.ends_at == store.clock.now + 180 * 86400
+    assert device.proven_at == proven_at, "a code proves no identity"
+    store.clock.now += 100 * 86400
+    assert device.end_reason(store.clock.now) == ""
+    await store.state.touch()
+    assert device.end_reason(store.clock.now) == "", "a picture frame may be idle"
+    with pytest.raises(AccessRefused, match="cannot pair others"):
+        await store.sign_ins.create_pairing(device)
+    store.clock.now += 80 * 86400
+    await store.state.touch()
+    assert device.ended == SESSION_ENDED
+
+
+@pytest.mark.parametrize("change", ["late", "replaced", "disabled", "wrong"])
+async def test_a_pairing_code_that_is_not_valid_is_refused(store: Store, change: str) -> None:
+    sign_in = (await store.sign_in(await store.passkey("anna"))).credential
+    code, _ = await store.sign_ins.create_pairing(sign_in)
+    match change:
+        case "late":
+            store.clock.now += 300
+        case "replaced":
+            await store.sign_ins.create_pairing(sign_in)
+        case "disabled":
+            await store.people.disable("anna", actor="uid 0")
+        case "wrong":
+            code = code[1:] + code[0]
+    with pytest.raises(AccessRefused):
+        await store.sign_ins.pair(code, store.browser())
+
+
+async def test_pairing_codes_are_guessed_five_times_in_five_minutes(store: Store) -> None:
+    home = BrowserInfo(client="2001:db8::1")
+    with pytest.raises(AccessRefused, match="8 letters"):
+        await store.sign_ins.pair("ABC", home)
+    for _ in range(5):
+        with pytest.raises(AccessRefused, match="wrong"):
+            await store.sign_ins.pair("ABCDEFGH", home)
+    with pytest.raises(TooManyTries):
+        await store.sign_ins.pair("ABCDEFGH", home)
+
+
+async def test_a_device_has_the_groups_of_the_provider_and_ends_with_the_account(
+    store: Store,
+) -> None:
+    sign_in = (await store.by_provider(EVE)).credential
+    code, _ = await store.sign_ins.create_pairing(sign_in)
+    device = (await store.sign_ins.pair(code, store.browser())).credential
+    assert device.subject is sign_in.subject
+    assert await store.sign_ins.refused_by_provider("google", "1") == 2
+    assert device.ended == ACCESS_WITHDRAWN
+
+
+async def test_accounts_are_asked_again_when_it_is_time(servers: Stores, tmp_path: Path) -> None:
+    providers = {
+        **PROVIDERS,
+        "google": {"issuer": "https://google.example", "client_id": "0trust", "recheck": "15m"},
+    }
+    store = await servers.start(identity_providers=providers)
+    sign_ins = SignIns(store.state, seal=RefreshSeal.load(tmp_path))
+    account = dataclasses.replace(EVE, refresh="refresh-1")
+    assert "refresh-1" not in repr(account)
+    made = await sign_ins.by_provider(account, store.browser(), spent=secrets.token_bytes(32))
+    assert await sign_ins.due_rechecks() == []
+    store.clock.now += 900
+    assert await sign_ins.due_rechecks() == [("google", "1", "refresh-1")]
+    assert await store.sign_ins.due_rechecks() == [], "this one has no seal"
+    other = SignIns(store.state, seal=RefreshSeal(Fernet.generate_key()))
+    assert await other.due_rechecks() == [], "another server has sealed it"
+    assert made.credential.subject.groups == {"google/ops"}
+    await sign_ins.rechecked(dataclasses.replace(account, groups=(), refresh="refresh-2"))
+    assert made.credential.subject.groups == frozenset()
+    assert store.notified == 1
+    assert await sign_ins.due_rechecks() == []
+    store.clock.now += 900
+    assert await sign_ins.due_rechecks() == [("google", "1", "refresh-2")]
+    await sign_ins.sign_out(made.credential, everywhere=False)
+    assert await sign_ins.due_rechecks() == []
+    with store.database.transaction() as session:
+        assert b"refresh-2" not in (session.scalars(select(IdentityRow.refresh)).one() or b"")
+    await sign_ins.rechecked(ProviderAccount(provider="google", subject="unknown"))

@@ -84,6 +84,7 @@ def _people() -> None:
         sa.Column("digest", sa.LargeBinary(32), nullable=False),
         sa.Column("user_id", sa.String(32), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.Column("proven_at", sa.BigInteger(), nullable=False),
         sa.Column("provider", sa.String(64), nullable=False),
         sa.Column("provider_subject", sa.String(255), nullable=False),
         sa.Column("used_at", sa.BigInteger(), nullable=True),
