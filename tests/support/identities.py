@@ -24,6 +24,7 @@ from zerotrust.server.identity.audit import Audit
 from zerotrust.server.identity.authority import Authority
 from zerotrust.server.identity.authorization import Authorization
 from zerotrust.server.identity.join_tokens import JoinTokens
+from zerotrust.server.ops.access_parts import AccessParts
 from zerotrust.server.ops.admin import AdminChannel
 
 
@@ -100,6 +101,7 @@ class DirectoryServer:
     agent_directory: AgentDirectory
     settings: AgentListenerConfig
     socket: Path
+    access: AccessParts | None = None
 
     def again(self, database: Database | None = None) -> "DirectoryServer":
         """Return the same after a restart, without the state in memory; or another server.
@@ -167,6 +169,7 @@ async def listening(server: DirectoryServer) -> AsyncIterator[AdminChannel]:
         Audit(server.database),
         JoinTokens(server.settings),
         tasks,
+        access=lambda: server.access,
     )
     listener = HttpListener(
         WriteCoalescer(asyncio.get_running_loop()), channel.api, tasks, name="test", most=lambda: 10

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import typer
-from typer.core import TyperArgument, TyperCommand
+from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 
 class CommandGroup(typer.Typer):
@@ -16,6 +16,7 @@ class CommandGroup(typer.Typer):
 
     def __init__(self, summary: str, *, completion: bool = False) -> None:
         super().__init__(
+            cls=Sections,
             help=summary,
             no_args_is_help=True,
             add_completion=completion,
@@ -28,6 +29,25 @@ class CommandGroup(typer.Typer):
     def command(self, name: str | None = None, **settings: Any) -> Callable[..., Any]:
         """Return a decorator that adds a function as a command."""
         return super().command(name, cls=Command, **settings)
+
+
+class Sections(TyperGroup):
+    """Group whose help lists its commands in sections: the `rich_help_panel` of each."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a section for each heading, in the order of the commands."""
+        sections: dict[str, list[Any]] = {}
+        for name in self.list_commands(ctx):
+            command = self.commands[name]
+            heading = getattr(command, "rich_help_panel", None)
+            sections.setdefault(heading or "Commands", []).append((name, command))
+        width = max(map(len, self.commands), default=0)
+        limit = formatter.width - 6 - width
+        for heading, commands in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(
+                    [(f"{name:<{width}}", one.get_short_help_str(limit)) for name, one in commands]
+                )
 
 
 class Command(TyperCommand):

@@ -1,7 +1,7 @@
 """All commands of `0trust`. Each imports what it needs when it runs, so `--help` is fast.
 
-`agent` and `server` are about the process on this machine. `agents`, `tokens`, `grants` and `audit`
-ask the running server, so they are used on the server's machine.
+`agent` and `server` are about the process on this machine; `ca`, `config` and `caddy` work on
+files. All others ask the running server, so they are used on the server's machine.
 """
 
 from typing import Annotated
@@ -9,21 +9,49 @@ from typing import Annotated
 import typer
 
 from zerotrust import __version__
-from zerotrust.cli import agent, agents, audit, ca, caddy, config, grants, server, tokens
+from zerotrust.cli import (
+    agent,
+    agents,
+    apps,
+    audit,
+    ca,
+    caddy,
+    config,
+    grants,
+    machines,
+    pins,
+    server,
+    sessions,
+    shares,
+    tokens,
+    users,
+)
 from zerotrust.cli.command_group import CommandGroup
 
 SUMMARY = "Publish private services through one outbound mTLS tunnel, with Caddy at the edge."
 
 app = CommandGroup(SUMMARY, completion=True)
-app.add_typer(server.app, name="server")
-app.add_typer(agent.app, name="agent")
-app.add_typer(agents.app, name="agents")
-app.add_typer(tokens.app, name="tokens")
-app.add_typer(grants.app, name="grants")
-app.add_typer(audit.app, name="audit")
-app.add_typer(ca.app, name="ca")
-app.add_typer(config.app, name="config")
-app.add_typer(caddy.app, name="caddy")
+for heading, groups in {
+    "Server and agent": {"server": server.app, "agent": agent.app},
+    "Agents and host names": {
+        "agents": agents.app,
+        "tokens": tokens.app,
+        "grants": grants.app,
+        "audit": audit.app,
+    },
+    "People, machines and access": {
+        "user": users.users,
+        "group": users.groups,
+        "session": sessions.app,
+        "machine": machines.app,
+        "app": apps.app,
+        "share": shares.app,
+        "pin": pins.app,
+    },
+    "Files": {"ca": ca.app, "config": config.app, "caddy": caddy.app},
+}.items():
+    for name, group in groups.items():
+        app.add_typer(group, name=name, rich_help_panel=heading)
 
 
 def _version(asked: bool) -> None:

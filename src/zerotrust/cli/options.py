@@ -25,3 +25,6 @@ Serial = Annotated[
     str | None,
     typer.Option("--serial", metavar="HEX", help="Only the certificate with this serial number."),
 ]
+OfUser = Annotated[
+    str | None, typer.Option("--user", metavar="NAME", help="Only those of this user.")
+]

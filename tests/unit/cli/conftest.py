@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from tests.support.access_double import Memory, access_double
 from tests.support.identities import DirectoryServer, served
 from zerotrust.cli.main import status
+from zerotrust.model.access import Access
 from zerotrust.telemetry import logs
 
 
@@ -17,6 +19,27 @@ from zerotrust.telemetry import logs
 def server(tmp_path: Path) -> Iterator[DirectoryServer]:
     with capture_logs(), served(tmp_path) as made:
         yield made
+
+
+ACCESS: dict[str, Any] = {
+    "auth_host": "auth.example.com",
+    "rules": [
+        {
+            "hosts": ["photos.example.com"],
+            "allow": [{"group": "family"}, {"machine": "fr*"}],
+            "links": True,
+        },
+        {"hosts": ["party.example.com"], "allow": [{"pin": True}]},
+    ],
+}
+
+
+@pytest.fixture
+def memory(server: DirectoryServer) -> Memory:
+    """All that a server with the section `access` keeps."""
+    memory = Memory()
+    server.access = access_double(Access.model_validate(ACCESS), memory)
+    return memory
 
 
 Ask = Callable[..., tuple[int, str, str]]

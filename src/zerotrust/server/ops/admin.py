@@ -26,6 +26,8 @@ from zerotrust.server.identity.agent_directory import AgentDirectory
 from zerotrust.server.identity.audit import Audit
 from zerotrust.server.identity.join_tokens import JoinTokens
 from zerotrust.server.ops import admin_views
+from zerotrust.server.ops.access_admin import access_endpoints
+from zerotrust.server.ops.access_parts import FindParts
 from zerotrust.telemetry import logs
 
 NDJSON: Final = "application/x-ndjson"
@@ -54,6 +56,10 @@ class NotAllowedError(CallError):
 class AdminChannel:
     """Answers commands.
 
+    Args:
+        access: returns the parts that decide about access; None while the server's file has no
+            section `access`.
+
     Attributes:
         api: handler of the requests, for a listener.
         allowed: the user ids that may send commands.
@@ -67,11 +73,14 @@ class AdminChannel:
         audit: Audit,
         join_tokens: JoinTokens,
         tasks: Tasks,
+        *,
+        access: FindParts = lambda: None,
     ) -> None:
         self._agent_directory = agent_directory
         self._sessions = sessions
         self._audit = audit
         self._join_tokens = join_tokens
+        self._access = access_endpoints(access)
         self._started_at = int(time.time())
         self.allowed = {0, os.geteuid()}
         self.refused: dict[int | None, float] = {}
@@ -94,6 +103,7 @@ class AdminChannel:
             ("GET", "/v1/audit"): (admin.AuditQuery, self._records),
             ("GET", "/v1/audit/export"): (admin.AuditQuery, self._export),
             ("POST", "/v1/audit/verify"): (admin.NoParameters, self._verify),
+            **self._access,
         }
         return {
             place: self._guarded(place, model, answer) for place, (model, answer) in table.items()

@@ -1,0 +1,98 @@
+"""Warnings and suggestions of commands about access, from the configuration in force."""
+
+import difflib
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
+
+from zerotrust.model.access import Access, Condition, Rule
+from zerotrust.model.base import is_pattern
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `, did you mean "NAME"?` for the known name that is most like this one, or ""."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f', did you mean "{near[0]}"?' if near else ""
+
+
+def named_groups(access: Access) -> frozenset[str]:
+    """Return the groups that rules, `admins` or `viewers` name."""
+    return frozenset(
+        group for condition in _conditions(access) for group in _listed(condition.group)
+    )
+
+
+def group_warnings(access: Access, group: str) -> list[str]:
+    """Return a warning if no rule names a group, so that its members may enter nothing by it."""
+    known = named_groups(access)
+    if group in known:
+        return []
+    return [f'no rule names the group "{group}"{did_you_mean(group, known)}']
+
+
+def token_hosts(access: Access, kind: str, name: str, hosts: Iterable[str]) -> list[str]:
+    """Return host names whose rule allows a machine or app by its name, in their order.
+
+    Args:
+        kind: `machine` or `app`.
+        hosts: host names and wildcards that the token is good for; none: all.
+    """
+    limits = list(hosts)
+    return [
+        host
+        for rule in access.rules
+        if any(
+            fnmatchcase(name, pattern)
+            for condition in _allowing(rule)
+            for pattern in _listed(getattr(condition, kind))
+        )
+        for host in rule.hosts
+        if not limits or host in limits
+    ]
+
+
+def machine_warnings(access: Access, name: str, hosts: Iterable[str]) -> list[str]:
+    """Return a warning if no rule allows a machine, so that its token opens nothing."""
+    if token_hosts(access, "machine", name, hosts):
+        return []
+    return [
+        f"no rule allows this machine yet; add to `allow` of a rule: {{ machine: {name} }}",
+    ]
+
+
+def example_host(hosts: Iterable[str]) -> str | None:
+    """Return the first host name that is no wildcard."""
+    return next((host for host in hosts if not is_pattern(host)), None)
+
+
+def pin_warnings(rule: Rule | None, host: str) -> list[str]:
+    """Return a warning if the rule of a host name asks for no PIN.
+
+    Args:
+        rule: None for a public host name.
+    """
+    if rule is None:
+        return [f"{host} is public: no visitor is asked for the PIN"]
+    if any(condition.pin for condition in _allowing(rule)):
+        return []
+    return [f"the rule of {host} asks for no PIN yet; add to its `allow`: {{ pin: true }}"]
+
+
+def _allowing(rule: Rule) -> Iterator[Condition]:
+    for allow in (rule.allow, *(one.allow for one in rule.paths)):
+        if isinstance(allow, list):
+            yield from allow
+
+
+def _conditions(access: Access) -> Iterator[Condition]:
+    yield from access.admins
+    yield from access.viewers
+    for rule in access.rules:
+        yield from _allowing(rule)
+        yield from rule.deny
+        yield from rule.require
+
+
+def _listed(value: str | list[str] | None) -> list[str]:
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else value

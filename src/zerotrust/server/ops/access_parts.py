@@ -1,0 +1,97 @@
+"""The parts of a server that decide about access, for its admin API and dashboard."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from zerotrust.errors import UserUnknown
+from zerotrust.model.access import Access
+from zerotrust.net.json_api import CallError
+from zerotrust.server.access.access_state import AccessState
+from zerotrust.server.access.access_tokens import AccessTokens
+from zerotrust.server.access.people import People, UserInfo
+from zerotrust.server.access.share_links import ShareLinks
+from zerotrust.server.access.sign_ins import SignIns
+from zerotrust.server.ops.access_advice import did_you_mean
+
+
+class AccessOffError(CallError):
+    """The server's file has no section `access`."""
+
+    code = "access_off"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the server's file has no section `access`, so it asks no visitor to sign in; begin"
+            " with: access: {auth_host: auth.example.com, rules: [{hosts: [photos.example.com],"
+            " allow: signed_in}]}; then host names without a rule are closed",
+            409,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessParts:
+    """The parts of a server that decide about access.
+
+    Attributes:
+        gates: returns the gates of the configuration in force.
+        https_port: returns the port in public URLs.
+    """
+
+    state: AccessState
+    people: People
+    sign_ins: SignIns
+    tokens: AccessTokens
+    links: ShareLinks
+    gates: Callable[[], Any]
+    https_port: Callable[[], int] = lambda: 443
+
+    @property
+    def access(self) -> Access:
+        """Return the section `access` of the configuration in force."""
+        return self.state.access
+
+    def auth_url(self, path: str) -> str:
+        """Return the URL of a page at the auth host."""
+        port = self.https_port()
+        return f"https://{self.access.auth_host}{'' if port == 443 else f':{port}'}{path}"
+
+    async def known_user(self, name: str) -> UserInfo:
+        """Return a user.
+
+        Raises:
+            UserUnknown: the message has the name that is most like this one.
+        """
+        users = {user.name: user for user in await self.people.users()}
+        if name not in users:
+            near = did_you_mean(name, users)
+            raise UserUnknown(
+                f"there is no user {name}{near or '; list them with: 0trust user list'}"
+            )
+        return users[name]
+
+
+FindParts = Callable[[], AccessParts | None]
+
+
+class AccessEndpoints:
+    """Base of the classes that answer commands about access.
+
+    Args:
+        find: returns the parts; None while the server's file has no section `access`.
+    """
+
+    def __init__(self, find: FindParts) -> None:
+        self._find = find
+
+    @property
+    def parts(self) -> AccessParts:
+        """Return the parts.
+
+        Raises:
+            AccessOffError: the server's file has no section `access`.
+        """
+        parts = self._find()
+        if parts is None:
+            raise AccessOffError
+        return parts

@@ -1,0 +1,108 @@
+"""Admin API: share links, and PINs of host names."""
+
+import re
+from typing import Final
+from urllib.parse import urlsplit
+
+from zerotrust.errors import AccessError
+from zerotrust.model import access_admin as views
+from zerotrust.model.admin import NoParameters
+from zerotrust.model.base import normalise_host
+from zerotrust.server.ops import access_views
+from zerotrust.server.ops.access_advice import pin_warnings
+from zerotrust.server.ops.access_parts import AccessEndpoints
+
+MAX_LIFETIME: Final = 30 * views.DAY
+DEFAULT_METHODS: Final = ["GET", "HEAD"]
+
+_METHOD: Final = re.compile(r"[A-Z]{1,16}")
+
+
+class LinkAdmin(AccessEndpoints):
+    """Answers commands about share links and PINs."""
+
+    async def links(self, _asked: NoParameters, _actor: str) -> views.LinkList:
+        """Return the links in force."""
+        names = {user.id: user.name for user in await self.parts.people.users()}
+        rows = await self.parts.links.listed()
+        return views.LinkList(links=[access_views.link(row, names) for row in rows])
+
+    async def create(self, asked: views.CreateLinkRequest, actor: str) -> views.CreatedLink:
+        """Create a link."""
+        parts = self.parts
+        host = _host(asked.url)
+        if parts.gates().is_reserved(host):
+            raise AccessError(f"{host} has the server's own pages: share a service")
+        gate = parts.gates().find(host)
+        if gate is None:
+            raise AccessError(f"{host} is public: give its URL away as it is")
+        if not gate.rule.links:
+            raise AccessError(
+                f"the rule of {host} allows no share links; write links: true into it (hosts:"
+                f" [{', '.join(gate.rule.hosts) or host}])"
+            )
+        if asked.lifetime > MAX_LIFETIME:
+            raise AccessError("a share link is valid for 30 days at most: use --for 30d")
+        made = await parts.links.create(
+            asked.url,
+            lifetime=asked.lifetime,
+            uses=asked.uses,
+            pin=asked.pin,
+            methods=_methods(asked.methods),
+            created_by=actor,
+            actor=actor,
+        )
+        return views.CreatedLink(id=made.id, url=made.url, expires_at=made.expires_at)
+
+    async def revoke(self, asked: views.LinkRequest, actor: str) -> views.RevokedLink:
+        """Revoke a link."""
+        passes = await self.parts.links.revoke(asked.id, actor=actor)
+        return views.RevokedLink(id=asked.id, passes=passes)
+
+    async def pins(self, _asked: NoParameters, _actor: str) -> views.PinList:
+        """Return the host names with a PIN."""
+        rows = await self.parts.links.pins()
+        return views.PinList(
+            pins=[access_views.pin(row) for row in sorted(rows, key=lambda row: row.host)]
+        )
+
+    async def set_pin(self, asked: views.SetPinRequest, actor: str) -> views.PinResult:
+        """Set the PIN of a host name."""
+        parts = self.parts
+        gate = parts.gates().find(asked.host)
+        await parts.links.set_pin(asked.host, asked.pin, actor=actor)
+        warnings = pin_warnings(None if gate is None else gate.rule, asked.host)
+        return views.PinResult(host=asked.host, changed=True, warnings=warnings)
+
+    async def clear_pin(self, asked: views.PinRequest, actor: str) -> views.PinResult:
+        """Clear the PIN of a host name."""
+        changed = await self.parts.links.clear_pin(asked.host, actor=actor)
+        return views.PinResult(host=asked.host, changed=changed)
+
+
+def _host(url: str) -> str:
+    """Return the host name of a URL.
+
+    Raises:
+        AccessError: it is no https URL.
+    """
+    try:
+        parts = urlsplit(url)
+        host = normalise_host(parts.hostname or "")
+    except ValueError:
+        parts, host = None, ""
+    if parts is None or parts.scheme != "https" or parts.username is not None:
+        raise AccessError(
+            f'"{url}" is no address of a service: write, for example,'
+            f" https://{host or 'photos.example.com'}/album/7"
+        )
+    return host
+
+
+def _methods(names: list[str]) -> list[str]:
+    """Raises AccessError."""
+    methods = [name.upper() for name in names]
+    for method in methods:
+        if _METHOD.fullmatch(method) is None:
+            raise AccessError(f'"{method[:40]}" is no method: use for example GET or POST')
+    return methods or DEFAULT_METHODS

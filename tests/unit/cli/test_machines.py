@@ -1,0 +1,55 @@
+"""Tokens of machines, from the command line."""
+
+import json
+
+from tests.support.access_double import Memory
+from tests.unit.cli.conftest import Ask
+from zerotrust.access.secret_format import MACHINE, is_secret
+
+
+def test_the_secret_alone_goes_to_stdout(ask: Ask, memory: Memory) -> None:
+    code, out, err = ask("machine", "create", "frame")
+    assert code == 0
+    assert is_secret(out.strip(), MACHINE)
+    assert out.count("\n") == 1
+    assert out.strip() not in err
+    assert err == (
+        "token of machine frame, valid without end; it is shown once. Use it as TOKEN in:\n"
+        '  curl -H "X-0Trust-Token: TOKEN" https://photos.example.com/\n'
+    )
+
+
+def test_a_token_for_some_host_names_and_some_time(ask: Ask, memory: Memory) -> None:
+    code, out, err = ask(
+        "machine", "create", "ci-1", "--host", "*.lab.example.com", "--for", "90d", "--json"
+    )
+    made = json.loads(out)
+    assert (code, err, made["hosts"]) == (0, "", ["*.lab.example.com"])
+    assert "no rule allows this machine yet" in made["warnings"][0]
+    _, _, err = ask("machine", "create", "ci-2", "--host", "*.lab.example.com", "--for", "1h")
+    assert err.startswith("warning: no rule allows this machine yet")
+    assert "valid at *.lab.example.com until 2027-01-15 09:00 UTC" in err
+    assert "https://HOST/" in err
+
+
+def test_tokens_are_rotated_listed_and_revoked(ask: Ask, memory: Memory) -> None:
+    assert ask("machine", "list")[1] == "no machines\n"
+    first = ask("machine", "create", "frame")[1]
+    code, second, err = ask("machine", "rotate", "frame", "--keep", "2h")
+    assert code == 0
+    assert first != second
+    assert "(the former token ends in 2h)" in err
+    out = ask("machine", "list")[1]
+    assert [line.split()[0] for line in out.splitlines()[1:]] == ["frame", "frame"]
+    assert "2027-01-15 10:00" in out
+    assert "never" in out
+    assert first.strip() not in out
+    assert ask("machine", "revoke", "frame")[1] == "2 tokens of machine frame revoked\n"
+    assert ask("machine", "revoke", "frame")[0] == 1
+    assert json.loads(ask("machine", "list", "--json")[1]) == {"tokens": []}
+
+
+def test_a_duration_that_cannot_be(ask: Ask, memory: Memory) -> None:
+    code, _, err = ask("machine", "create", "frame", "--for", "5x")
+    assert code == 2
+    assert 'lifetime: invalid duration "5x"' in err

@@ -1,0 +1,39 @@
+"""Sign-ins of users, from the command line."""
+
+import json
+
+import pytest
+
+from tests.support.access_double import Memory
+from tests.unit.cli.conftest import Ask
+from zerotrust.cli.main import status
+
+
+def test_sessions_are_listed_and_ended(ask: Ask, memory: Memory) -> None:
+    assert ask("session", "list")[1] == "no sign-ins\n"
+    for name in ("anna", "ben"):
+        ask("user", "invite", name)
+        memory.sign_in(name)
+    memory.sign_in("anna")
+    rows = [line.split() for line in ask("session", "list")[1].splitlines()[1:]]
+    assert [row[:3] for row in rows] == [
+        ["3", "anna", "passkey"],
+        ["2", "ben", "passkey"],
+        ["1", "anna", "passkey"],
+    ]
+    assert rows[0][-2:] == ["203.0.113.7", "Firefox"]
+    sessions = json.loads(ask("session", "list", "--user", "ben", "--json")[1])["sessions"]
+    assert [one["user"] for one in sessions] == ["ben"]
+    assert ask("session", "end", 2) == (0, "1 sign-in ended\n", "")
+    assert ask("session", "end", 2) == (
+        1,
+        "",
+        "error: there is no session 2; list them with: 0trust session list\n",
+    )
+    assert json.loads(ask("session", "end", "--user", "anna", "--json")[1]) == {"ended": 2}
+
+
+@pytest.mark.parametrize("words", [[], ["1", "--user", "anna"], ["x"]])
+def test_a_wrong_command_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert status(["session", "end", *words]) == 2
+    assert "NUMBER" in capsys.readouterr().err
