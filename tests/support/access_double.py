@@ -4,10 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
+from zerotrust.access.gate_table import GateTable
 from zerotrust.access.secret_format import APP, INVITATION, LINK, MACHINE, new_secret
 from zerotrust.db.access_tables import AccessTokenRow, PinRow, ShareLinkRow, SignInRow
 from zerotrust.errors import UserUnknown
-from zerotrust.model.access import Access, Rule
+from zerotrust.model.access import Access
 from zerotrust.server.access.access_tokens import IssuedAccessToken
 from zerotrust.server.access.people import IssuedInvitation, UserInfo
 from zerotrust.server.access.share_links import IssuedLink
@@ -245,29 +246,6 @@ class ShareLinksDouble:
 
 
 @dataclass(frozen=True)
-class GateDouble:
-    """Stand-in for access.gate.Gate."""
-
-    rule: Rule
-
-
-class GateTableDouble:
-    """Stand-in for access.gate_table.GateTable: exact names only."""
-
-    def __init__(self, access: Access) -> None:
-        self._access = access
-
-    def find(self, host: str) -> GateDouble | None:
-        for rule in self._access.rules:
-            if host in rule.hosts:
-                return None if rule.allow == "anyone" else GateDouble(rule)
-        return GateDouble(Rule(hosts=[host], allow="nobody"))
-
-    def is_reserved(self, host: str) -> bool:
-        return host in (self._access.auth_host, self._access.admin_host)
-
-
-@dataclass(frozen=True)
 class StateDouble:
     """Stand-in for server.access.access_state.AccessState."""
 
@@ -276,11 +254,12 @@ class StateDouble:
 
 def access_double(access: Access, memory: Memory) -> AccessParts:
     """Return the parts of a server with this section `access`."""
+    table = GateTable(access)
     return AccessParts(
         state=cast("Any", StateDouble(access)),
         people=cast("Any", PeopleDouble(memory)),
         sign_ins=cast("Any", SignInsDouble(memory)),
         tokens=cast("Any", AccessTokensDouble(memory)),
         links=cast("Any", ShareLinksDouble(memory)),
-        gates=lambda: GateTableDouble(access),
+        gates=lambda: table,
     )

@@ -19,7 +19,18 @@ FAILED: Final = 1
 INTERNAL: Final = 70
 INTERRUPTED: Final = 130
 TRACEBACK: Final = "ZEROTRUST_TRACEBACK"
-SERVER_PACKAGES: Final = {"alembic", "argon2", "bcrypt", "publicsuffixlist", "sqlalchemy"}
+SERVER_PACKAGES: Final = {
+    "alembic",
+    "argon2",
+    "authlib",
+    "bcrypt",
+    "fido2",
+    "jinja2",
+    "publicsuffixlist",
+    "segno",
+    "sqlalchemy",
+    "starlette",
+}
 """Packages that come with `pip install '0trust[server]'` and not with `pip install 0trust`."""
 
 

@@ -39,7 +39,7 @@ sys.exit(f"imported: {{sorted(heavy)}}" if heavy else 0)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "Commands:" in done.stdout
+    assert "People, machines and access:" in done.stdout
 
 
 def test_the_collector_lets_imports_pass() -> None:
@@ -118,7 +118,7 @@ def test_main_exits_with_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
         (["config", "check"], "Missing argument 'FILE'"),
         (["ca", "issue", "agent", "x", "--days", "many"], "--days"),
         (["agent", "run", "--what"], "No such option"),
-        ([], "Commands:"),
+        ([], "People, machines and access:"),
         (["caddy"], "render"),
     ],
 )
@@ -192,7 +192,7 @@ MODULES = {
     "prometheus-client": "prometheus_client",
     "ruamel.yaml": "ruamel",
 }
-SERVER_ROOMS = {"db", "enrollment", "middleware", "server"}
+SERVER_ROOMS = {"accounts", "db", "enrollment", "middleware", "server"}
 
 
 def modules(requirements: list[str]) -> set[str]:

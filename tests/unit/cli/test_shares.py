@@ -33,7 +33,13 @@ def test_links_are_listed_and_revoked(ask: Ask, memory: Memory) -> None:
     assert ask("share", "list")[1] == "no share links\n"
     ask("share", "create", ALBUM)
     row = ask("share", "list")[1].splitlines()[-1]
-    for said in ("l_1", "photos.example.com/album/7", "GET, HEAD", "no limit", f"uid {os.getuid()}"):
+    for said in (
+        "l_1",
+        "photos.example.com/album/7",
+        "GET, HEAD",
+        "no limit",
+        f"uid {os.getuid()}",
+    ):
         assert said in row
     assert json.loads(ask("share", "list", "--json")[1])["links"][0]["pin"] is False
     assert ask("share", "revoke", "l_1")[1] == "share link l_1 is revoked; 2 browsers lost access\n"
@@ -61,9 +67,7 @@ def test_a_pin_comes_from_a_file_or_stdin(
     assert "12345" not in err
 
 
-def test_a_pin_is_prompted_for(
-    ask: Ask, memory: Memory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pin_is_prompted_for(ask: Ask, memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def prompt(text: str, **settings: object) -> str:

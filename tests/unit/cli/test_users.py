@@ -78,9 +78,7 @@ def test_groups(ask: Ask, memory: Memory) -> None:
     assert ask("group", "add", "chess", "anna")[2] == 'warning: no rule names the group "chess"\n'
     rows = [line.split() for line in ask("group", "list")[1].splitlines()[1:]]
     assert rows == [["chess", "anna", "no"], ["family", "anna", "yes"]]
-    assert (
-        ask("group", "remove", "family", "anna")[1] == "anna is no longer in group family\n"
-    )
+    assert ask("group", "remove", "family", "anna")[1] == "anna is no longer in group family\n"
     assert ask("group", "remove", "family", "anna")[1] == "anna was not in group family\n"
     groups = json.loads(ask("group", "list", "--json")[1])["groups"]
     assert groups[0] == {"group": "chess", "users": ["anna"], "named": False}

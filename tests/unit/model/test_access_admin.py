@@ -11,7 +11,9 @@ def test_a_pin_has_6_to_32_digits(pin: str) -> None:
     assert SetPinRequest.model_validate({"host": "A.example", "pin": pin}).pin == pin.strip()
 
 
-@pytest.mark.parametrize("pin", ["", "12345", "0" * 33, "12345a", "١٢٣٤٥٦", "12 3456", 123456, None])
+@pytest.mark.parametrize(
+    "pin", ["", "12345", "0" * 33, "12345a", "١٢٣٤٥٦", "12 3456", 123456, None]
+)
 def test_other_pins_are_refused(pin: object) -> None:
     with pytest.raises(ValidationError, match="6 to 32 digits"):
         SetPinRequest.model_validate({"host": "a.example", "pin": pin})

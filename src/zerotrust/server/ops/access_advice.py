@@ -4,8 +4,10 @@ import difflib
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 
-from zerotrust.model.access import Access, Condition, Rule
+from zerotrust.access.gate import Gate
+from zerotrust.model.access import Access, Rule
 from zerotrust.model.base import is_pattern
+from zerotrust.model.condition import Condition, alternatives
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -16,9 +18,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def named_groups(access: Access) -> frozenset[str]:
     """Return the groups that rules, `admins` or `viewers` name."""
-    return frozenset(
-        group for condition in _conditions(access) for group in _listed(condition.group)
-    )
+    return frozenset(group for condition in _conditions(access) for group in condition.group or ())
 
 
 def group_warnings(access: Access, group: str) -> list[str]:
@@ -43,7 +43,7 @@ def token_hosts(access: Access, kind: str, name: str, hosts: Iterable[str]) -> l
         if any(
             fnmatchcase(name, pattern)
             for condition in _allowing(rule)
-            for pattern in _listed(getattr(condition, kind))
+            for pattern in getattr(condition, kind) or ()
         )
         for host in rule.hosts
         if not limits or host in limits
@@ -64,23 +64,26 @@ def example_host(hosts: Iterable[str]) -> str | None:
     return next((host for host in hosts if not is_pattern(host)), None)
 
 
-def pin_warnings(rule: Rule | None, host: str) -> list[str]:
-    """Return a warning if the rule of a host name asks for no PIN.
+def is_public(gate: Gate | None) -> bool:
+    """Return True if the rule of a host name lets everybody in, except for some paths."""
+    if gate is None:
+        return True
+    rule = gate.rule
+    return rule.allow == "anyone" and not rule.deny and not rule.require
 
-    Args:
-        rule: None for a public host name.
-    """
-    if rule is None:
+
+def pin_warnings(gate: Gate | None, host: str) -> list[str]:
+    """Return a warning if the rule of a host name asks for no PIN."""
+    if gate is None or is_public(gate):
         return [f"{host} is public: no visitor is asked for the PIN"]
-    if any(condition.pin for condition in _allowing(rule)):
+    if gate.asks_pin:
         return []
     return [f"the rule of {host} asks for no PIN yet; add to its `allow`: {{ pin: true }}"]
 
 
 def _allowing(rule: Rule) -> Iterator[Condition]:
     for allow in (rule.allow, *(one.allow for one in rule.paths)):
-        if isinstance(allow, list):
-            yield from allow
+        yield from alternatives(allow)
 
 
 def _conditions(access: Access) -> Iterator[Condition]:
@@ -90,9 +93,3 @@ def _conditions(access: Access) -> Iterator[Condition]:
         yield from _allowing(rule)
         yield from rule.deny
         yield from rule.require
-
-
-def _listed(value: str | list[str] | None) -> list[str]:
-    if value is None:
-        return []
-    return [value] if isinstance(value, str) else value

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
+from zerotrust.access.gate_table import GateTable
 from zerotrust.errors import UserUnknown
 from zerotrust.model.access import Access
 from zerotrust.net.json_api import CallError
@@ -43,7 +43,7 @@ class AccessParts:
     sign_ins: SignIns
     tokens: AccessTokens
     links: ShareLinks
-    gates: Callable[[], Any]
+    gates: Callable[[], GateTable]
     https_port: Callable[[], int] = lambda: 443
 
     @property

@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 from zerotrust.errors import AccessError
 from zerotrust.model import access_admin as views
 from zerotrust.model.admin import NoParameters
-from zerotrust.model.base import normalise_host
+from zerotrust.model.base import CATCH_ALL, normalise_host
 from zerotrust.server.ops import access_views
-from zerotrust.server.ops.access_advice import pin_warnings
+from zerotrust.server.ops.access_advice import is_public, pin_warnings
 from zerotrust.server.ops.access_parts import AccessEndpoints
 
 MAX_LIFETIME: Final = 30 * views.DAY
@@ -34,12 +34,17 @@ class LinkAdmin(AccessEndpoints):
         if parts.gates().is_reserved(host):
             raise AccessError(f"{host} has the server's own pages: share a service")
         gate = parts.gates().find(host)
-        if gate is None:
+        if gate is None or is_public(gate):
             raise AccessError(f"{host} is public: give its URL away as it is")
+        if gate.host_pattern == CATCH_ALL:
+            raise AccessError(
+                f"no rule names {host}; write one with links: true, for example {{hosts: [{host}],"
+                " allow: signed_in, links: true}"
+            )
         if not gate.rule.links:
             raise AccessError(
                 f"the rule of {host} allows no share links; write links: true into it (hosts:"
-                f" [{', '.join(gate.rule.hosts) or host}])"
+                f" [{', '.join(gate.rule.hosts)}])"
             )
         if asked.lifetime > MAX_LIFETIME:
             raise AccessError("a share link is valid for 30 days at most: use --for 30d")
@@ -69,9 +74,11 @@ class LinkAdmin(AccessEndpoints):
     async def set_pin(self, asked: views.SetPinRequest, actor: str) -> views.PinResult:
         """Set the PIN of a host name."""
         parts = self.parts
+        if parts.gates().is_reserved(asked.host):
+            raise AccessError(f"{asked.host} has the server's own pages: it has no PIN")
         gate = parts.gates().find(asked.host)
         await parts.links.set_pin(asked.host, asked.pin, actor=actor)
-        warnings = pin_warnings(None if gate is None else gate.rule, asked.host)
+        warnings = pin_warnings(gate, asked.host)
         return views.PinResult(host=asked.host, changed=True, warnings=warnings)
 
     async def clear_pin(self, asked: views.PinRequest, actor: str) -> views.PinResult:

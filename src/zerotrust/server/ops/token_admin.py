@@ -5,7 +5,12 @@ from zerotrust.model.admin import NoParameters
 from zerotrust.model.base import is_pattern
 from zerotrust.server.access.access_tokens import IssuedAccessToken
 from zerotrust.server.ops import access_views
-from zerotrust.server.ops.access_advice import example_host, machine_warnings, token_hosts
+from zerotrust.server.ops.access_advice import (
+    example_host,
+    is_public,
+    machine_warnings,
+    token_hosts,
+)
 from zerotrust.server.ops.access_parts import AccessEndpoints
 
 
@@ -87,7 +92,7 @@ class TokenAdmin(AccessEndpoints):
         warnings = [
             f"{host} is public: it asks for no token"
             for host in hosts
-            if not is_pattern(host) and gates.find(host) is None
+            if not is_pattern(host) and is_public(gates.find(host))
         ]
         if kind == "machine":
             warnings += machine_warnings(parts.access, made.name, hosts)

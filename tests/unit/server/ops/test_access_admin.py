@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from structlog.testing import capture_logs
 
@@ -40,7 +40,7 @@ ACCESS: dict[str, Any] = {
 class Asker:
     """A client of the admin API, and what its server remembers."""
 
-    def __init__(self, client: httpx.AsyncClient, memory: Memory) -> None:
+    def __init__(self, client: httpx2.AsyncClient, memory: Memory) -> None:
         self.client = client
         self.memory = memory
 
@@ -51,7 +51,7 @@ class Asker:
         return self._json(await self.client.post(path, json=said), status)
 
     @staticmethod
-    def _json(response: httpx.Response, status: int) -> Any:
+    def _json(response: httpx2.Response, status: int) -> Any:
         assert response.status_code == status, response.text
         return response.json()
 
@@ -63,8 +63,8 @@ async def asking(folder: Path, *, access: bool = True) -> AsyncIterator[Asker]:
         if access:
             server.access = access_double(Access.model_validate(ACCESS), memory)
         async with listening(server):
-            transport = httpx.AsyncHTTPTransport(uds=str(server.socket))
-            async with httpx.AsyncClient(transport=transport, base_url="http://admin") as client:
+            transport = httpx2.AsyncHTTPTransport(uds=str(server.socket))
+            async with httpx2.AsyncClient(transport=transport, base_url="http://admin") as client:
                 yield Asker(client, memory)
 
 
@@ -250,6 +250,10 @@ async def test_share_links(tmp_path: Path) -> None:
             "the rule of home.example.com allows no share links; write links: true into it"
             " (hosts: [home.example.com])",
         ),
+        (
+            {"url": "https://new.example.com/"},
+            "no rule names new.example.com; write one with links: true",
+        ),
         ({"url": "https://shop.example.com/"}, "shop.example.com is public"),
         ({"url": "https://auth.example.com/"}, "has the server's own pages"),
         ({"url": "photos.example.com/album"}, "is no address of a service"),
@@ -276,6 +280,8 @@ async def test_pins(tmp_path: Path) -> None:
         assert "is public" in shop["warnings"][0]
         hosts = [one["host"] for one in (await asker.get("/v1/pins"))["pins"]]
         assert hosts == ["home.example.com", "party.example.com", "shop.example.com"]
+        refused = await asker.post("/v1/pins/set", 400, host="auth.example.com", pin="123456")
+        assert "has the server's own pages" in refused["error"]
         assert (await asker.post("/v1/pins/clear", host="shop.example.com"))["changed"]
         assert not (await asker.post("/v1/pins/clear", host="shop.example.com"))["changed"]
 
