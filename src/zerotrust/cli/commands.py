@@ -10,6 +10,7 @@ import typer
 
 from zerotrust import __version__
 from zerotrust.cli import (
+    access,
     agent,
     agents,
     apps,
@@ -19,6 +20,7 @@ from zerotrust.cli import (
     config,
     grants,
     machines,
+    pairing,
     pins,
     server,
     sessions,
@@ -31,6 +33,8 @@ from zerotrust.cli.command_group import CommandGroup
 SUMMARY = "Publish private services through one outbound mTLS tunnel, with Caddy at the edge."
 
 app = CommandGroup(SUMMARY, completion=True)
+PEOPLE = "People, machines and access"
+
 for heading, groups in {
     "Server and agent": {"server": server.app, "agent": agent.app},
     "Agents and host names": {
@@ -39,7 +43,7 @@ for heading, groups in {
         "grants": grants.app,
         "audit": audit.app,
     },
-    "People, machines and access": {
+    PEOPLE: {
         "user": users.users,
         "group": users.groups,
         "session": sessions.app,
@@ -47,11 +51,13 @@ for heading, groups in {
         "app": apps.app,
         "share": shares.app,
         "pin": pins.app,
+        "access": access.app,
     },
     "Files": {"ca": ca.app, "config": config.app, "caddy": caddy.app},
 }.items():
     for name, group in groups.items():
         app.add_typer(group, name=name, rich_help_panel=heading)
+app.command("pair", rich_help_panel=PEOPLE)(pairing.pair)
 
 
 def _version(asked: bool) -> None:

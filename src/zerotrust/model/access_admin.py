@@ -349,57 +349,63 @@ class PinResult(Model):
     warnings: list[str] = []
 
 
-# ---- pairing
-
-
-class CreatedPairing(Model):
-    """New code that lets a device in as a user. It is typed at the page `url`."""
-
-    user: str
-    code: str = Field(repr=False)
-    url: str
-    expires_at: int
-
-
 # ---- rules
 
 
-class HostAccess(Model):
-    """Access to a host name in words. `rule` is its place in the server's file."""
+class HostAccessView(Model):
+    """Access to a host name or wildcard, in words."""
 
     host: str
-    rule: str
-    who: list[str]
+    who: str
 
 
 class HostAccessList(Model):
-    """Access to each host name, and to all others."""
+    """Access to each host name, and at last to all others.
 
-    hosts: list[HostAccess]
+    `auth_url` is the address of the sign-in pages, `device_lifetime` the seconds for which a paired
+    device stays signed in.
+    """
+
+    hosts: list[HostAccessView]
+    auth_url: str
+    device_lifetime: int
 
 
 class ExplainRequest(Strict):
-    """Request to judge a request that is not made: of a user, machine or app, or of a stranger."""
+    """Request for the verdict about a request of a user, machine or app, or of a stranger.
+
+    `provider` is the identity provider at which the user has signed in (default: by passkey, if the
+    user has one), and `proven` the time since the last proof of identity.
+    """
 
     url: Annotated[str, Field(min_length=1, max_length=2048)]
     user: Text | None = None
     machine: Text | None = None
     app: Text | None = None
+    provider: Text | None = None
+    proven: Duration = 0.0
     ip: Text | None = None
     method: Text = "GET"
 
 
-class ExplainedStep(Model):
-    """Step of a verdict. `holds` is null for steps that only inform."""
+class StepView(Model):
+    """Step of a verdict.
 
-    step: str
-    holds: bool | None
+    `place` is a place in the section `access`. `held` is null for facts. `failed` are the keys of
+    a condition that do not hold.
+    """
+
+    place: str
+    text: str
+    held: bool | None
+    failed: list[str]
 
 
-class Explanation(Model):
-    """Verdict with its steps, in order."""
+class ExplanationView(Model):
+    """Verdict with its steps, in order. If `verdict` is `error`, the request gets `error`."""
 
     host: str
-    verdict: Literal["allow", "sign_in", "prove_again", "deny"]
+    verdict: Literal["allow", "sign_in", "prove_again", "deny", "error"]
     reason: str
-    steps: list[ExplainedStep]
+    error: str
+    steps: list[StepView]

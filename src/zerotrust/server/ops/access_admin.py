@@ -12,6 +12,7 @@ from zerotrust.model import access_admin as views
 from zerotrust.model.admin import NoParameters
 from zerotrust.server.ops.access_parts import FindParts
 from zerotrust.server.ops.link_admin import LinkAdmin
+from zerotrust.server.ops.rule_admin import RuleAdmin
 from zerotrust.server.ops.token_admin import TokenAdmin
 from zerotrust.server.ops.user_admin import UserAdmin
 
@@ -25,7 +26,12 @@ def access_endpoints(find: FindParts) -> Endpoints:
     Args:
         find: returns the parts; None while the server's file has no section `access`.
     """
-    users, tokens, links = UserAdmin(find), TokenAdmin(find), LinkAdmin(find)
+    users, tokens, links, rules = (
+        UserAdmin(find),
+        TokenAdmin(find),
+        LinkAdmin(find),
+        RuleAdmin(find),
+    )
     return {
         ("GET", "/v1/users"): (NoParameters, users.users),
         ("GET", "/v1/users/show"): (views.UserRequest, users.show),
@@ -52,4 +58,6 @@ def access_endpoints(find: FindParts) -> Endpoints:
         ("GET", "/v1/pins"): (NoParameters, links.pins),
         ("POST", "/v1/pins/set"): (views.SetPinRequest, links.set_pin),
         ("POST", "/v1/pins/clear"): (views.PinRequest, links.clear_pin),
+        ("GET", "/v1/access"): (NoParameters, rules.hosts),
+        ("GET", "/v1/access/explain"): (views.ExplainRequest, rules.explain),
     }

@@ -2,15 +2,15 @@
 
 import re
 from typing import Final
-from urllib.parse import urlsplit
 
 from zerotrust.errors import AccessError
 from zerotrust.model import access_admin as views
 from zerotrust.model.admin import NoParameters
-from zerotrust.model.base import CATCH_ALL, normalise_host
+from zerotrust.model.base import CATCH_ALL
 from zerotrust.server.ops import access_views
 from zerotrust.server.ops.access_advice import is_public, pin_warnings
 from zerotrust.server.ops.access_parts import AccessEndpoints
+from zerotrust.server.ops.service_url import parse_service_url
 
 MAX_LIFETIME: Final = 30 * views.DAY
 DEFAULT_METHODS: Final = ["GET", "HEAD"]
@@ -30,7 +30,7 @@ class LinkAdmin(AccessEndpoints):
     async def create(self, asked: views.CreateLinkRequest, actor: str) -> views.CreatedLink:
         """Create a link."""
         parts = self.parts
-        host = _host(asked.url)
+        host = parse_service_url(asked.url).host
         if parts.gates().is_reserved(host):
             raise AccessError(f"{host} has the server's own pages: share a service")
         gate = parts.gates().find(host)
@@ -85,25 +85,6 @@ class LinkAdmin(AccessEndpoints):
         """Clear the PIN of a host name."""
         changed = await self.parts.links.clear_pin(asked.host, actor=actor)
         return views.PinResult(host=asked.host, changed=changed)
-
-
-def _host(url: str) -> str:
-    """Return the host name of a URL.
-
-    Raises:
-        AccessError: it is no https URL.
-    """
-    try:
-        parts = urlsplit(url)
-        host = normalise_host(parts.hostname or "")
-    except ValueError:
-        parts, host = None, ""
-    if parts is None or parts.scheme != "https" or parts.username is not None:
-        raise AccessError(
-            f'"{url}" is no address of a service: write, for example,'
-            f" https://{host or 'photos.example.com'}/album/7"
-        )
-    return host
 
 
 def _methods(names: list[str]) -> list[str]:
