@@ -51,10 +51,14 @@ class AccessParts:
         """Return the section `access` of the configuration in force."""
         return self.state.access
 
+    def url(self, host: str, path: str) -> str:
+        """Return the public URL of a path of a host name."""
+        port = self.https_port()
+        return f"https://{host}{'' if port == 443 else f':{port}'}{path}"
+
     def auth_url(self, path: str) -> str:
         """Return the URL of a page at the auth host."""
-        port = self.https_port()
-        return f"https://{self.access.auth_host}{'' if port == 443 else f':{port}'}{path}"
+        return self.url(self.access.auth_host, path)
 
     async def known_user(self, name: str) -> UserInfo:
         """Return a user.

@@ -57,7 +57,8 @@ class LinkAdmin(AccessEndpoints):
             created_by=actor,
             actor=actor,
         )
-        return views.CreatedLink(id=made.id, url=made.url, expires_at=made.expires_at)
+        url = parts.url(host, made.url.removeprefix(f"https://{host}"))
+        return views.CreatedLink(id=made.id, url=url, expires_at=made.expires_at)
 
     async def revoke(self, asked: views.LinkRequest, actor: str) -> views.RevokedLink:
         """Revoke a link."""
