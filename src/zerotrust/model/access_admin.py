@@ -75,7 +75,8 @@ class UserView(Model):
 
     `source` is `file`, or `database` for users that commands or sign-ins have created. `groups` are
     those of file and database, and those that a provider has stated, with its name in front.
-    `sign_ins` is the number of sign-ins in force.
+    `sign_ins` is the number of sign-ins in force. A user of the file has no `id` and `created_at`
+    before the first invitation.
     """
 
     id: str
@@ -88,7 +89,7 @@ class UserView(Model):
     providers: list[str]
     passkeys: int
     sign_ins: int
-    created_at: int
+    created_at: int | None
     disabled_at: int | None
 
 

@@ -2,13 +2,14 @@
 
 import signal
 from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.access_double import Memory, access_double
+from tests.support.access_parts import access_parts, add_sign_in
 from tests.support.identities import DirectoryServer, served
 from zerotrust.cli.main import status
 from zerotrust.model.access import Access
@@ -23,6 +24,7 @@ def server(tmp_path: Path) -> Iterator[DirectoryServer]:
 
 ACCESS: dict[str, Any] = {
     "auth_host": "auth.example.com",
+    "users": [{"name": "carla", "groups": ["family"]}],
     "rules": [
         {
             "hosts": ["photos.example.com"],
@@ -35,11 +37,18 @@ ACCESS: dict[str, Any] = {
 
 
 @pytest.fixture
-def memory(server: DirectoryServer) -> Memory:
-    """All that a server with the section `access` keeps."""
-    memory = Memory()
-    server.access = access_double(Access.model_validate(ACCESS), memory)
-    return memory
+def with_access(server: DirectoryServer) -> None:
+    """Let the server's file have a section `access`."""
+    server.access = access_parts(server.database, Access.model_validate(ACCESS))
+
+
+SignIn = Callable[..., int]
+
+
+@pytest.fixture
+def sign_in(server: DirectoryServer) -> SignIn:
+    """Add a sign-in of a user; return its number."""
+    return partial(add_sign_in, server.database)
 
 
 Ask = Callable[..., tuple[int, str, str]]

@@ -2,12 +2,15 @@
 
 import json
 
-from tests.support.access_double import Memory
+import pytest
+
 from tests.unit.cli.conftest import Ask
 from zerotrust.access.secret_format import APP, is_secret
 
+pytestmark = pytest.mark.usefixtures("with_access")
 
-def test_an_app_from_creation_to_revocation(ask: Ask, memory: Memory) -> None:
+
+def test_an_app_from_creation_to_revocation(ask: Ask) -> None:
     ask("user", "invite", "anna")
     code, out, err = ask(
         "app", "create", "--user", "anna", "--name", "Anna's phone", "--host", "photos.example.com"
@@ -31,7 +34,7 @@ def test_an_app_from_creation_to_revocation(ask: Ask, memory: Memory) -> None:
     assert json.loads(ask("app", "list", "--json")[1]) == {"tokens": []}
 
 
-def test_an_app_of_an_unknown_user(ask: Ask, memory: Memory) -> None:
+def test_an_app_of_an_unknown_user(ask: Ask) -> None:
     code, out, err = ask("app", "create", "--user", "ana", "--name", "x")
     assert (code, out) == (1, "")
     assert err == "error: there is no user ana; list them with: 0trust user list\n"

@@ -2,12 +2,15 @@
 
 import json
 
-from tests.support.access_double import Memory
+import pytest
+
 from tests.unit.cli.conftest import Ask
 from zerotrust.access.secret_format import MACHINE, is_secret
 
+pytestmark = pytest.mark.usefixtures("with_access")
 
-def test_the_secret_alone_goes_to_stdout(ask: Ask, memory: Memory) -> None:
+
+def test_the_secret_alone_goes_to_stdout(ask: Ask) -> None:
     code, out, err = ask("machine", "create", "frame")
     assert code == 0
     assert is_secret(out.strip(), MACHINE)
@@ -19,7 +22,7 @@ def test_the_secret_alone_goes_to_stdout(ask: Ask, memory: Memory) -> None:
     )
 
 
-def test_a_token_for_some_host_names_and_some_time(ask: Ask, memory: Memory) -> None:
+def test_a_token_for_some_host_names_and_some_time(ask: Ask) -> None:
     code, out, err = ask(
         "machine", "create", "ci-1", "--host", "*.lab.example.com", "--for", "90d", "--json"
     )
@@ -32,7 +35,7 @@ def test_a_token_for_some_host_names_and_some_time(ask: Ask, memory: Memory) -> 
     assert "https://HOST/" in err
 
 
-def test_tokens_are_rotated_listed_and_revoked(ask: Ask, memory: Memory) -> None:
+def test_tokens_are_rotated_listed_and_revoked(ask: Ask) -> None:
     assert ask("machine", "list")[1] == "no machines\n"
     first = ask("machine", "create", "frame")[1]
     code, second, err = ask("machine", "rotate", "frame", "--keep", "2h")
@@ -49,7 +52,7 @@ def test_tokens_are_rotated_listed_and_revoked(ask: Ask, memory: Memory) -> None
     assert json.loads(ask("machine", "list", "--json")[1]) == {"tokens": []}
 
 
-def test_a_duration_that_cannot_be(ask: Ask, memory: Memory) -> None:
+def test_a_duration_that_cannot_be(ask: Ask) -> None:
     code, _, err = ask("machine", "create", "frame", "--for", "5x")
     assert code == 2
     assert 'lifetime: invalid duration "5x"' in err

@@ -4,17 +4,17 @@ import json
 
 import pytest
 
-from tests.support.access_double import Memory
-from tests.unit.cli.conftest import Ask
+from tests.unit.cli.conftest import Ask, SignIn
 from zerotrust.cli.main import status
 
 
-def test_sessions_are_listed_and_ended(ask: Ask, memory: Memory) -> None:
+@pytest.mark.usefixtures("with_access")
+def test_sessions_are_listed_and_ended(ask: Ask, sign_in: SignIn) -> None:
     assert ask("session", "list")[1] == "no sign-ins\n"
     for name in ("anna", "ben"):
         ask("user", "invite", name)
-        memory.sign_in(name)
-    memory.sign_in("anna")
+        sign_in(name)
+    sign_in("anna")
     rows = [line.split() for line in ask("session", "list")[1].splitlines()[1:]]
     assert [row[:3] for row in rows] == [
         ["3", "anna", "passkey"],

@@ -21,7 +21,7 @@ def user(info: UserInfo) -> views.UserView:
         providers=sorted(info.providers),
         passkeys=info.passkeys,
         sign_ins=info.sign_ins,
-        created_at=info.created_at,
+        created_at=info.created_at or None,
         disabled_at=info.disabled_at,
     )
 
