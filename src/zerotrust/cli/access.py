@@ -101,7 +101,7 @@ def explain(  # noqa: PLR0913 - one argument for each option
         ip=ip,
         method=method,
     )
-    found = connect(config, socket).get("/v1/access/explain", access_admin.ExplanationView, asked)
+    found = connect(config, socket).post("/v1/access/explain", access_admin.ExplanationView, asked)
     if as_json:
         show_json(found)
         return

@@ -14,10 +14,10 @@ ALBUM = "https://photos.example.com/album/7"
 def test_host_names_are_listed(ask: Ask) -> None:
     code, out, _ = ask("access", "list")
     assert code == 0
-    rows = [line.split(maxsplit=1) for line in out.splitlines()[1:]]
+    rows = [line.strip().split(maxsplit=1) for line in out.splitlines()[1:]]
     assert rows[0] == ["photos.example.com", "group family or machine fr*; share links"]
     assert rows[1] == ["party.example.com", "with the PIN"]
-    assert out.splitlines()[-1].endswith("no one")
+    assert out.rstrip().endswith("no one")
     listed = json.loads(ask("access", "list", "--json")[1])
     assert listed["auth_url"] == "https://auth.example.com"
 

@@ -59,5 +59,5 @@ def access_endpoints(find: FindParts) -> Endpoints:
         ("POST", "/v1/pins/set"): (views.SetPinRequest, links.set_pin),
         ("POST", "/v1/pins/clear"): (views.PinRequest, links.clear_pin),
         ("GET", "/v1/access"): (NoParameters, rules.hosts),
-        ("GET", "/v1/access/explain"): (views.ExplainRequest, rules.explain),
+        ("POST", "/v1/access/explain"): (views.ExplainRequest, rules.explain),
     }
