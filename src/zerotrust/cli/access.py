@@ -46,7 +46,9 @@ def show_all(
 def explain(  # noqa: PLR0913 - one argument for each option
     url: Annotated[
         str,
-        typer.Argument(metavar="URL", help="The address, such as https://photos.example.com/a."),
+        typer.Argument(
+            metavar="URL", help="The address, for example https://photos.example.com/a."
+        ),
     ],
     *,
     user: Annotated[

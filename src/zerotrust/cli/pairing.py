@@ -8,7 +8,7 @@ from zerotrust.cli.options import SERVER_FILE, Config, Socket
 def pair(*, config: Config = SERVER_FILE, socket: Socket = None) -> None:
     """Show how to let a device in by a code.
 
-    A code belongs to the user who makes it, so that no administrator can sign in as somebody else.
+    Users make codes themselves, so that an administrator cannot sign in as a user.
     """
     from zerotrust.cli.admin_client import connect
     from zerotrust.model import access_admin
