@@ -147,6 +147,7 @@ SAME_CONCEPT = {
     "status": "status of an agent, its model",
     "tables": "tables of the database, tables in the terminal",
     "tokens": "rows, decisions, commands",
+    "users": "decisions, commands",
 }
 """File names that stand in several rooms, because they are about one concept."""
 
