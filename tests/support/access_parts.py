@@ -11,24 +11,22 @@ from zerotrust.server.access.access_tokens import AccessTokens
 from zerotrust.server.access.people import People
 from zerotrust.server.access.share_links import ShareLinks
 from zerotrust.server.access.sign_ins import SignIns
-from zerotrust.server.ops.access_parts import AccessParts
 
 NOW = 1_800_000_000
 """2027-01-15 08:00 UTC."""
 
 
-def access_parts(database: Database, access: Access) -> AccessParts:
-    """Return the parts of a server with this section `access`; its clock stands still."""
-    state = AccessState(database, access, clock=lambda: float(NOW))
-    table = GateTable(access)
-    return AccessParts(
-        state=state,
-        people=People(state),
-        sign_ins=SignIns(state),
-        tokens=AccessTokens(state),
-        links=ShareLinks(state),
-        gates=lambda: table,
-    )
+class StandingParts:
+    """The parts of a server with a section `access`. Its clock stands still."""
+
+    def __init__(self, database: Database, access: Access, *, https_port: int = 443) -> None:
+        self.state = AccessState(database, access, clock=lambda: float(NOW))
+        self.people = People(self.state)
+        self.sign_ins = SignIns(self.state)
+        self.tokens = AccessTokens(self.state)
+        self.links = ShareLinks(self.state)
+        self.gates = GateTable(access)
+        self.https_port = https_port
 
 
 def add_sign_in(database: Database, user: str, *, browser: str = "Firefox") -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.access_parts import access_parts, add_sign_in
+from tests.support.access_parts import StandingParts, add_sign_in
 from tests.support.identities import DirectoryServer, served
 from zerotrust.cli.main import status
 from zerotrust.model.access import Access
@@ -39,7 +39,7 @@ ACCESS: dict[str, Any] = {
 @pytest.fixture
 def with_access(server: DirectoryServer) -> None:
     """Let the server's file have a section `access`."""
-    server.access = access_parts(server.database, Access.model_validate(ACCESS))
+    server.access = StandingParts(server.database, Access.model_validate(ACCESS))
 
 
 SignIn = Callable[..., int]

@@ -1,11 +1,10 @@
-"""The parts of a server that decide about access, for its admin API and dashboard."""
+"""Base of the admin API about access, and the parts of the server that it asks."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Protocol
 
 from zerotrust.access.gate_table import GateTable
 from zerotrust.errors import UserUnknown
-from zerotrust.model.access import Access
 from zerotrust.net.json_api import CallError
 from zerotrust.server.access.access_state import AccessState
 from zerotrust.server.access.access_tokens import AccessTokens
@@ -29,50 +28,36 @@ class AccessOffError(CallError):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccessParts:
-    """The parts of a server that decide about access.
-
-    Attributes:
-        gates: returns the gates of the configuration in force.
-        https_port: returns the port in public URLs.
-    """
-
-    state: AccessState
-    people: People
-    sign_ins: SignIns
-    tokens: AccessTokens
-    links: ShareLinks
-    gates: Callable[[], GateTable]
-    https_port: Callable[[], int] = lambda: 443
+class AccessParts(Protocol):
+    """The parts of a server that decide about access (`server.access_service`)."""
 
     @property
-    def access(self) -> Access:
-        """Return the section `access` of the configuration in force."""
-        return self.state.access
+    def state(self) -> AccessState:
+        """Database, credentials in force, and the section `access` of the configuration."""
 
-    def url(self, host: str, path: str) -> str:
-        """Return the public URL of a path of a host name."""
-        port = self.https_port()
-        return f"https://{host}{'' if port == 443 else f':{port}'}{path}"
+    @property
+    def people(self) -> People:
+        """Use cases of users."""
 
-    def auth_url(self, path: str) -> str:
-        """Return the URL of a page at the auth host."""
-        return self.url(self.access.auth_host, path)
+    @property
+    def sign_ins(self) -> SignIns:
+        """Use cases of sign-ins."""
 
-    async def known_user(self, name: str) -> UserInfo:
-        """Return a user.
+    @property
+    def tokens(self) -> AccessTokens:
+        """Use cases of tokens."""
 
-        Raises:
-            UserUnknown: the message has the name that is most like this one.
-        """
-        users = {user.name: user for user in await self.people.users()}
-        if name not in users:
-            near = did_you_mean(name, users)
-            raise UserUnknown(
-                f"there is no user {name}{near or '; list them with: 0trust user list'}"
-            )
-        return users[name]
+    @property
+    def links(self) -> ShareLinks:
+        """Use cases of share links and PINs."""
+
+    @property
+    def gates(self) -> GateTable:
+        """The gates of all host names."""
+
+    @property
+    def https_port(self) -> int:
+        """The port in public URLs."""
 
 
 FindParts = Callable[[], AccessParts | None]
@@ -99,3 +84,22 @@ class AccessEndpoints:
         if parts is None:
             raise AccessOffError
         return parts
+
+    def url(self, host: str, path: str) -> str:
+        """Return the public URL of a path of a host name."""
+        port = self.parts.https_port
+        return f"https://{host}{'' if port == 443 else f':{port}'}{path}"
+
+    async def known_user(self, name: str) -> UserInfo:
+        """Return a user.
+
+        Raises:
+            UserUnknown: the message has the name that is most like this one.
+        """
+        users = {user.name: user for user in await self.parts.people.users()}
+        if name not in users:
+            near = did_you_mean(name, users)
+            raise UserUnknown(
+                f"there is no user {name}{near or '; list them with: 0trust user list'}"
+            )
+        return users[name]

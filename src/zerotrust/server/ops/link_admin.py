@@ -31,9 +31,9 @@ class LinkAdmin(AccessEndpoints):
         """Create a link."""
         parts = self.parts
         host = parse_service_url(asked.url).host
-        if parts.gates().is_reserved(host):
+        if parts.gates.is_reserved(host):
             raise AccessError(f"{host} has the server's own pages: share a service")
-        gate = parts.gates().find(host)
+        gate = parts.gates.find(host)
         if gate is None or is_public(gate):
             raise AccessError(f"{host} is public: give its URL away as it is")
         if gate.host_pattern == CATCH_ALL:
@@ -57,7 +57,7 @@ class LinkAdmin(AccessEndpoints):
             created_by=actor,
             actor=actor,
         )
-        url = parts.url(host, made.url.removeprefix(f"https://{host}"))
+        url = self.url(host, made.url.removeprefix(f"https://{host}"))
         return views.CreatedLink(id=made.id, url=url, expires_at=made.expires_at)
 
     async def revoke(self, asked: views.LinkRequest, actor: str) -> views.RevokedLink:
@@ -75,9 +75,9 @@ class LinkAdmin(AccessEndpoints):
     async def set_pin(self, asked: views.SetPinRequest, actor: str) -> views.PinResult:
         """Set the PIN of a host name."""
         parts = self.parts
-        if parts.gates().is_reserved(asked.host):
+        if parts.gates.is_reserved(asked.host):
             raise AccessError(f"{asked.host} has the server's own pages: it has no PIN")
-        gate = parts.gates().find(asked.host)
+        gate = parts.gates.find(asked.host)
         await parts.links.set_pin(asked.host, asked.pin, actor=actor)
         warnings = pin_warnings(gate, asked.host)
         return views.PinResult(host=asked.host, changed=True, warnings=warnings)

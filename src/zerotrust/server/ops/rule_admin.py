@@ -31,10 +31,10 @@ class RuleAdmin(AccessEndpoints):
         return views.HostAccessList(
             hosts=[
                 views.HostAccessView(host=found.host, who=found.words)
-                for found in who_may_enter(parts.access)
+                for found in who_may_enter(parts.state.access)
             ],
-            auth_url=parts.auth_url(""),
-            device_lifetime=int(parts.access.sessions.device_lifetime),
+            auth_url=self.url(parts.state.access.auth_host, ""),
+            device_lifetime=int(parts.state.access.sessions.device_lifetime),
         )
 
     async def explain(self, asked: views.ExplainRequest, _actor: str) -> views.ExplanationView:
@@ -42,14 +42,14 @@ class RuleAdmin(AccessEndpoints):
         parts = self.parts
         url = parse_service_url(asked.url)
         now = parts.state.clock()
-        credential = await _credential(parts, asked, url.host, now)
+        credential = await self._credential(asked, url.host, now)
         request = GateRequest(
             asked.method.upper().encode("ascii", "replace"),
             url.target,
             client=_client(asked.ip),
             unix_time=now,
         )
-        found = explain(parts.gates(), url.host, credential, request)
+        found = explain(parts.gates, url.host, credential, request)
         return views.ExplanationView(
             host=url.host,
             verdict="error" if found.kind is None else found.kind.value,
@@ -63,33 +63,33 @@ class RuleAdmin(AccessEndpoints):
             ],
         )
 
-
-async def _credential(
-    parts: AccessParts, asked: views.ExplainRequest, host: str, now: float
-) -> Credential | None:
-    """Return the credential that the request would show at a host name; None for a stranger."""
-    named = [name for name in ("user", "machine", "app") if getattr(asked, name) is not None]
-    if len(named) > 1:
-        raise AccessError(f"name one of {' and '.join(named)}, not both")
-    if asked.user is None:
-        if asked.provider is not None:
-            raise AccessError("a provider needs a user")
-        return await _token(parts, named[0], getattr(asked, named[0])) if named else None
-    user = await parts.known_user(asked.user)
-    provider = _provider(user, asked.provider)
-    sign_in = Credential(
-        CredentialKind.SIGN_IN,
-        "",
-        digest=b"",
-        subject=parts.state.subjects.of(user.id, provider) or _subject(user),
-        ends_at=now + parts.access.sessions.lifetime,
-        seen_at=now,
-        proven_at=now - asked.proven,
-        method="oidc" if provider else "passkey",
-    )
-    if user.disabled_at is not None:
-        sign_in.ended = ACCESS_WITHDRAWN
-    return pass_for(sign_in, host)
+    async def _credential(
+        self, asked: views.ExplainRequest, host: str, now: float
+    ) -> Credential | None:
+        """Return the credential that the request would show at a host name; None for a stranger."""
+        parts = self.parts
+        named = [name for name in ("user", "machine", "app") if getattr(asked, name) is not None]
+        if len(named) > 1:
+            raise AccessError(f"name one of {' and '.join(named)}, not both")
+        if asked.user is None:
+            if asked.provider is not None:
+                raise AccessError("a provider needs a user")
+            return await _token(parts, named[0], getattr(asked, named[0])) if named else None
+        user = await self.known_user(asked.user)
+        provider = _provider(user, asked.provider)
+        sign_in = Credential(
+            CredentialKind.SIGN_IN,
+            "",
+            digest=b"",
+            subject=parts.state.subjects.of(user.id, provider) or _subject(user),
+            ends_at=now + parts.state.access.sessions.lifetime,
+            seen_at=now,
+            proven_at=now - asked.proven,
+            method="oidc" if provider else "passkey",
+        )
+        if user.disabled_at is not None:
+            sign_in.ended = ACCESS_WITHDRAWN
+        return pass_for(sign_in, host)
 
 
 async def _token(parts: AccessParts, kind: str, name: str) -> Credential:

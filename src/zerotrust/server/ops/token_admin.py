@@ -38,7 +38,7 @@ class TokenAdmin(AccessEndpoints):
         self, asked: views.CreateAppRequest, actor: str
     ) -> views.CreatedAccessToken:
         """Create the token of a user's app."""
-        user = await self.parts.known_user(asked.user)
+        user = await self.known_user(asked.user)
         made = await self.parts.tokens.create_app(
             asked.name, user=user.name, hosts=asked.hosts, lifetime=asked.lifetime, actor=actor
         )
@@ -68,7 +68,7 @@ class TokenAdmin(AccessEndpoints):
 
     async def _listed(self, kind: str, user: str | None) -> views.AccessTokenList:
         parts = self.parts
-        owner = None if user is None else (await parts.known_user(user)).id
+        owner = None if user is None else (await self.known_user(user)).id
         found = await parts.tokens.listed(kind, user_id=owner)
         return views.AccessTokenList(tokens=[access_views.token(row, name) for row, name in found])
 
@@ -88,13 +88,13 @@ class TokenAdmin(AccessEndpoints):
         self, kind: str, made: IssuedAccessToken, hosts: list[str]
     ) -> views.CreatedAccessToken:
         parts = self.parts
-        gates = parts.gates()
+        gates = parts.gates
         warnings = [
             f"{host} is public: it asks for no token"
             for host in hosts
             if not is_pattern(host) and is_public(gates.find(host))
         ]
         if kind == "machine":
-            warnings += machine_warnings(parts.access, made.name, hosts)
-        usable = [*hosts, *token_hosts(parts.access, kind, made.name, hosts)]
+            warnings += machine_warnings(parts.state.access, made.name, hosts)
+        usable = [*hosts, *token_hosts(parts.state.access, kind, made.name, hosts)]
         return access_views.created_token(made, hosts, example_host(usable), warnings)

@@ -19,7 +19,7 @@ class UserAdmin(AccessEndpoints):
     async def show(self, asked: views.UserRequest, _actor: str) -> views.UserDetails:
         """Return a user with sign-ins and apps."""
         parts = self.parts
-        user = await parts.known_user(asked.user)
+        user = await self.known_user(asked.user)
         apps = await parts.tokens.listed("app", user_id=user.id)
         sign_ins = await parts.sign_ins.listed(user.name)
         return views.UserDetails(
@@ -34,60 +34,60 @@ class UserAdmin(AccessEndpoints):
         made = await parts.people.invite(
             asked.user, email=asked.email, groups=asked.groups, actor=actor
         )
-        warnings = (group_warnings(parts.access, group) for group in asked.groups)
+        warnings = (group_warnings(parts.state.access, group) for group in asked.groups)
         return views.CreatedInvitation(
             user=made.user,
-            url=parts.auth_url(f"/invite#{made.secret}"),
+            url=self.url(parts.state.access.auth_host, f"/invite#{made.secret}"),
             expires_at=made.expires_at,
             warnings=[warning for some in warnings for warning in some],
         )
 
     async def disable(self, asked: views.UserRequest, actor: str) -> views.UserResult:
         """Refuse a user from now on."""
-        user = await self.parts.known_user(asked.user)
+        user = await self.known_user(asked.user)
         ended = await self.parts.people.disable(user.name, actor=actor)
         return views.UserResult(user=user.name, sign_ins=ended)
 
     async def enable(self, asked: views.UserRequest, actor: str) -> views.UserResult:
         """Undo `disable`."""
-        user = await self.parts.known_user(asked.user)
+        user = await self.known_user(asked.user)
         await self.parts.people.enable(user.name, actor=actor)
         return views.UserResult(user=user.name, sign_ins=0)
 
     async def remove(self, asked: views.UserRequest, actor: str) -> views.UserResult:
         """Remove a user of the database."""
-        user = await self.parts.known_user(asked.user)
+        user = await self.known_user(asked.user)
         await self.parts.people.remove(user.name, actor=actor)
         return views.UserResult(user=user.name, sign_ins=user.sign_ins)
 
     async def groups(self, _asked: NoParameters, _actor: str) -> views.GroupList:
         """Return the groups that have members or that rules name."""
-        users, named = await self.parts.people.users(), named_groups(self.parts.access)
+        users, named = await self.parts.people.users(), named_groups(self.parts.state.access)
         return views.GroupList(groups=access_views.groups(users, named))
 
     async def add_member(self, asked: views.MemberRequest, actor: str) -> views.MemberResult:
         """Add a user to a local group."""
         parts = self.parts
-        user = await parts.known_user(asked.user)
+        user = await self.known_user(asked.user)
         changed = await parts.people.add_to_group(asked.group, user.name, actor=actor)
         return views.MemberResult(
             group=asked.group,
             user=user.name,
             changed=changed,
-            warnings=group_warnings(parts.access, asked.group),
+            warnings=group_warnings(parts.state.access, asked.group),
         )
 
     async def remove_member(self, asked: views.MemberRequest, actor: str) -> views.MemberResult:
         """Remove a user from a local group."""
         parts = self.parts
-        user = await parts.known_user(asked.user)
+        user = await self.known_user(asked.user)
         changed = await parts.people.remove_from_group(asked.group, user.name, actor=actor)
         return views.MemberResult(group=asked.group, user=user.name, changed=changed)
 
     async def sessions(self, asked: views.UserFilter, _actor: str) -> views.SignInList:
         """Return the sign-ins in force."""
         parts = self.parts
-        user = None if asked.user is None else (await parts.known_user(asked.user)).name
+        user = None if asked.user is None else (await self.known_user(asked.user)).name
         found = await parts.sign_ins.listed(user)
         return views.SignInList(sessions=[access_views.sign_in(row, name) for row, name in found])
 
@@ -99,7 +99,7 @@ class UserAdmin(AccessEndpoints):
                 await parts.sign_ins.end(number, actor=actor)
                 return views.EndedSessions(ended=1)
             case None, str(name):
-                user = await parts.known_user(name)
+                user = await self.known_user(name)
                 ended = await parts.sign_ins.end_all(user.name, actor=actor)
                 return views.EndedSessions(ended=ended)
         raise AccessError("name either the number of a session or a user")

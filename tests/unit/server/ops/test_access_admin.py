@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.access_parts import NOW, access_parts, add_sign_in
+from tests.support.access_parts import NOW, StandingParts, add_sign_in
 from tests.support.identities import directory_server, listening
 from zerotrust.access.secret_format import APP, INVITATION, LINK, MACHINE, is_secret
 from zerotrust.db import audit
@@ -69,7 +69,7 @@ class Asker:
 async def asking(folder: Path, *, access: bool = True) -> AsyncIterator[Asker]:
     with directory_server(folder) as server:
         if access:
-            server.access = access_parts(server.database, Access.model_validate(ACCESS))
+            server.access = StandingParts(server.database, Access.model_validate(ACCESS))
         async with listening(server):
             transport = httpx2.AsyncHTTPTransport(uds=str(server.socket))
             async with httpx2.AsyncClient(transport=transport, base_url="http://admin") as client:
