@@ -102,7 +102,8 @@ def _key_words(key: str, value: object) -> str:
 
 
 def _listed(values: list[str]) -> str:
-    return "/".join(values) if len(values) < 4 else f"{'/'.join(values[:3])}/… ({len(values)})"
+    shown = values if len(values) < 4 else [*values[:3], f"… ({len(values)} in all)"]
+    return " | ".join(shown)
 
 
 def _duration(seconds: float) -> str:

@@ -49,9 +49,10 @@ def access_problems(config: ServerConfig, document: Document) -> Iterator[Found]
 def services_in_the_clear(data: dict[str, Any]) -> Iterator[Found]:
     """Yield the services of an agent's file that have `access` and listen on http alone."""
     for index, service in enumerate(items(data.get("services"))):
-        here = ("services", index, "access")
-        if isinstance(service, dict) and service.get("listen_on") == "http":
-            yield from [(here, "error", IN_THE_CLEAR)] if section(service, "access") else []
+        if not isinstance(service, dict) or service.get("listen_on") != "http":
+            continue
+        if section(service, "access"):
+            yield ("services", index, "access"), "error", IN_THE_CLEAR
 
 
 def rule_hosts(data: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
