@@ -139,6 +139,13 @@ class ProxyFixture:
             self.agent.session.send_data(stream, body, end=kind == 1)
         return await self.hear()
 
+    async def answer_begun(self, block: bytes, *, kind: int, length: int, body: bytes) -> bytes:
+        """Answer the last request with a head and a part of the body."""
+        stream, _ = self.last
+        self.agent.session.send_head(stream, pack_head(kind, 0, length, block), end=False)
+        self.agent.session.send_data(stream, body, end=False)
+        return await self.hear()
+
     async def settled(self) -> bytes:
         """Wait until all threads are done; return the bytes that the client gets."""
         async with asyncio.timeout(10):

@@ -24,7 +24,7 @@ FULL_INTERVAL: Final = 15.0
 expire without a change."""
 SLICE: Final = 0.005
 """Seconds for which requests are judged before the loop does other work."""
-_CLOCK_EVERY: Final = 64
+CLOCK_EVERY: Final = 64
 """Requests between two looks at the clock."""
 
 
@@ -91,7 +91,7 @@ class Cutting:
         ended: dict[str, int] = {}
         slice_ends = perf_counter() + SLICE
         for number, request in enumerate(self._requests()):
-            if number % _CLOCK_EVERY == 0 and perf_counter() >= slice_ends:
+            if number % CLOCK_EVERY == 0 and perf_counter() >= slice_ends:
                 await asyncio.sleep(0)
                 slice_ends = perf_counter() + SLICE
             if request.over:
