@@ -61,6 +61,25 @@ def shown_credentials(
     return _find(fields, gated, styles)
 
 
+def without_names(fields: RequestFields, names: tuple[str, ...]) -> RequestFields:
+    """Return the fields of a request without those of these names, in any spelling.
+
+    Names of a service's own identity fields (`access.identity_headers`) are the server's alone.
+    """
+    lines = fields.lines
+    return _recent_without(fields, names) if len(lines) <= MAX_BYTES else _without(fields, names)
+
+
+def _without(fields: RequestFields, names: tuple[str, ...]) -> RequestFields:
+    removed = {folded(name.encode()) for name in names}
+    rows = fields.lines.splitlines(True)
+    kept = [row for row in rows if folded(row.partition(b":")[0]) not in removed]
+    return fields if len(kept) == len(rows) else replace(fields, lines=b"".join(kept))
+
+
+_recent_without: Final = lru_cache(maxsize=MAX_HEADS)(_without)
+
+
 def _find(fields: RequestFields, gated: bool, styles: Sequence[str]) -> ShownCredentials:
     secret, lines = find_token(fields.token, fields.lines, styles)
     cookies = [value for value in _cookie_fields(lines) if value]

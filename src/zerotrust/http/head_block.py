@@ -31,7 +31,7 @@ _RESPONSE_BLOCK: Final = re.compile(
     rb"HTTP/1\.1 ([1-9][0-9][0-9]) %b\r\n%b" % (grammar.TEXT, grammar.LINES)
 )
 _REQUEST_TEMPLATE: Final = (
-    b"%b %b HTTP/1.1\r\nHost: %b\r\n%bX-Forwarded-For: %b\r\nX-Forwarded-Proto:"
+    b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%bX-Forwarded-For: %b\r\nX-Forwarded-Proto:"
     b" %b\r\nX-Forwarded-Host: %b\r\nX-Real-IP: %b\r\n%b%b%b"
 )
 _UNKNOWN: Final = b"unknown"
@@ -47,12 +47,13 @@ _NOT_IN_RESPONSE: Final = re.compile(rb"\n(?:%b):" % _HOP)
 _UPGRADE: Final = re.compile(rb"\n[Uu](?i:pgrade): ([^\r]*+)")
 
 
-def request_block(head: RequestHead, *, client: bytes, proto: bytes) -> bytes:
+def request_block(head: RequestHead, *, client: bytes, proto: bytes, added: bytes = b"") -> bytes:
     """Return the block of a request.
 
     Args:
         client: the client's address; empty if unknown.
         proto: the client's scheme: http or https.
+        added: more header lines in canonical form.
     """
     fields = head.fields
     client = client or _UNKNOWN
@@ -61,6 +62,7 @@ def request_block(head: RequestHead, *, client: bytes, proto: bytes) -> bytes:
         head.target,
         fields.host_field,
         fields.lines,
+        added,
         client,
         proto,
         fields.host_field,

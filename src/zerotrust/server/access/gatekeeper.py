@@ -10,7 +10,10 @@ from typing import Any, Final, Protocol
 from zerotrust.access.conditions import FOREVER
 from zerotrust.access.gate import Gate, GateRequest, Verdict, VerdictKind
 from zerotrust.access.gate_table import GateTable
+from zerotrust.access.identity_headers import IdentityHeaders
 from zerotrust.access.refusal import (
+    ACCESS_DENIED,
+    LOGIN_REQUIRED,
     Refusal,
     RefusedRequest,
     denial,
@@ -28,9 +31,11 @@ from zerotrust.access.subject import (
 )
 from zerotrust.errors import ForwardError, StateError
 from zerotrust.http.head import RequestFields, RequestHead
+from zerotrust.middleware.header_edits import Edit
 from zerotrust.net.asgi import AsgiBridge
 from zerotrust.net.tasks import Tasks
 from zerotrust.server.access.access_state import AccessState
+from zerotrust.server.access.backend_identity import BackendIdentity
 from zerotrust.telemetry import logs
 
 _log = logs.logger("access")
@@ -72,6 +77,7 @@ class Gatekeeper:
     Attributes:
         gates: the gates of all host names.
         portal: serves the sign-in pages; None without them.
+        identity: tells backends who makes a request; None to tell them nothing.
         auth_origin: scheme, host and port of the sign-in pages.
         first_end: no credential that has passed ends before this time (`server.access.cutting`).
     """
@@ -89,6 +95,7 @@ class Gatekeeper:
     ) -> None:
         self.gates = gates
         self.portal = portal
+        self.identity: BackendIdentity | None = None
         self.auth_origin = auth_origin
         self.shared = shared
         self.first_end = FOREVER
@@ -156,6 +163,28 @@ class Gatekeeper:
         if credential is not None:
             self._note_use(credential, now)
         return None
+
+    def identity_edits(
+        self, gate: Gate, who: Credential | None, headers: IdentityHeaders
+    ) -> Sequence[Edit]:
+        """Return the header edits that tell the backend who makes a request."""
+        if self.identity is None:
+            return ()
+        return self.identity.edits(
+            who, host=gate.host, named_groups=gate.named_groups, headers=headers
+        )
+
+    def refusal_of_service(self, gate: Gate, request: GatedRequest, code: str) -> Refusal | None:
+        """Return the refusal of a request that the service's own conditions do not let pass.
+
+        Args:
+            code: the error code of the service's answer; None is returned for others.
+        """
+        kinds = {LOGIN_REQUIRED: VerdictKind.SIGN_IN, ACCESS_DENIED: VerdictKind.DENY}
+        kind = kinds.get(code)
+        if kind is None:
+            return None
+        return self._refusal(gate, request, Verdict(kind, "access.require"), request.who)
 
     # ---- requests that run
 

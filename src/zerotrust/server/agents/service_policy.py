@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from zerotrust.access.conditions import CountryOf, no_country
+from zerotrust.access.identity_headers import IdentityHeaders
 from zerotrust.errors import ConfigError, ForwardError
 from zerotrust.http.head import RequestHead
 from zerotrust.middleware.chain import MiddlewareChain
@@ -35,6 +36,7 @@ class CompiledPolicy:
         upgrades: limit on upgraded connections, or None.
         shaping: bandwidth limits, or None.
         access: the service's section `access`, or None.
+        identity: header fields that tell the backend who makes a request, as `access` asks for.
     """
 
     policy: Policy
@@ -42,6 +44,7 @@ class CompiledPolicy:
     upgrades: UpgradeLimit | None
     shaping: ServiceShaping | None = None
     access: ServiceAccess | None = None
+    identity: IdentityHeaders | None = None
 
     def chain(self, head: RequestHead) -> MiddlewareChain:
         """Return the middleware that a request has to pass.
@@ -128,7 +131,11 @@ def compile_service_policy(
         and not any(chain.handlers for chain in policy.table.choices)
     ):
         return None
-    return CompiledPolicy(policy, max_body, upgrades, shaping, asked.access)
+    identity = None
+    if asked.access is not None:
+        wanted = asked.access.identity
+        identity = IdentityHeaders(jwt=wanted.jwt, headers=wanted.headers, encoding=wanted.encoding)
+    return CompiledPolicy(policy, max_body, upgrades, shaping, asked.access, identity)
 
 
 def _check_conditions(conditions: list[Condition], *, signs_in: bool, countries: bool) -> None:

@@ -14,7 +14,6 @@ from typing import Literal
 from zerotrust.access.gate import Gate
 from zerotrust.access.refusal import LOGIN_REQUIRED, Refusal, is_preflight, origin_of
 from zerotrust.http.head import RequestHead
-from zerotrust.middleware.answer_response import answer_reply
 from zerotrust.middleware.header_edits import Edit, edit_lines, refusal_edits
 from zerotrust.middleware.interface import Answer
 from zerotrust.net.http_server import RequestSink
@@ -39,6 +38,7 @@ class GateCheck:
         gatekeeper: decides.
         ask_origin: returns the CORS header edits of a service, or its answer to a preflight.
         resume: goes on with a request that has waited.
+        respond: answers a request.
         refused: counts refusals by error code.
 
     Attributes:
@@ -51,6 +51,7 @@ class GateCheck:
         *,
         ask_origin: Callable[[RequestHead], Answer | Sequence[Edit]],
         resume: Callable[[RequestContext], None],
+        respond: Callable[[RequestContext, Answer], None],
         refused: Counter[str],
         https_port: int,
     ) -> None:
@@ -58,6 +59,7 @@ class GateCheck:
         self.https_port = https_port
         self._ask_origin = ask_origin
         self._resume = resume
+        self._respond = respond
         self._refused = refused
 
     def look_at(self, context: RequestContext) -> None:
@@ -129,6 +131,17 @@ class GateCheck:
             _log.info("request refused", host=context.host, request=context.id, code=refusal.code)
         self._answer(context, Answer(refusal.status, lines, refusal.body))
 
+    def refuse_for_service(self, context: RequestContext, gate: Gate, answer: Answer) -> None:
+        """Answer a request that the service's own middleware refuses.
+
+        Where its conditions of access do, people are led to the sign-in as by a gate.
+        """
+        refusal = self.gatekeeper.refusal_of_service(gate, context, answer.code)
+        if refusal is None:
+            self._answer(context, answer)
+        else:
+            self.refuse(context, refusal)
+
     # ---- inside
 
     def _must_wait(self, context: RequestContext) -> bool:
@@ -168,9 +181,5 @@ class GateCheck:
         )
 
     def _answer(self, context: RequestContext, answer: Answer) -> None:
-        connection = context.connection
         context.parked = None
-        close = not connection.reusable()
-        head_only = context.head.method == b"HEAD"
-        reply = answer_reply(answer, request_id=context.id, close=close, head_only=head_only)
-        connection.reply(reply, close=close)
+        self._respond(context, answer)

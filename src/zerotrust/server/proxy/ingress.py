@@ -11,6 +11,8 @@ from functools import lru_cache, partial
 from time import perf_counter, time
 from typing import Final
 
+from zerotrust.access.identity_headers import IdentityHeaders
+from zerotrust.access.shown_credentials import without_names
 from zerotrust.errors import (
     ClientAddressUnreadable,
     ForwardError,
@@ -60,6 +62,9 @@ _IPV6: Final = rb"([0-9A-Fa-f:.]{2,45})(?:%[0-9A-Za-z._-]{1,32})?"
 _ADDRESS: Final = re.compile(
     rb"([0-9.]{7,15})(?::[0-9]{1,5})?|\[%b\](?::[0-9]{1,5})?|%b" % (_IPV6, _IPV6)
 )
+
+_ASSERTION_ALONE: Final = IdentityHeaders()
+"""Of services that say nothing else."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -113,6 +118,7 @@ class Ingress:
                 gatekeeper,
                 ask_origin=self._ask_origin,
                 resume=self._resume,
+                respond=self.respond,
                 refused=self.refused,
                 https_port=self._https_port,
             )
@@ -257,6 +263,9 @@ class Ingress:
         """
         registration, head, request = context.registration, context.head, context.request
         assert registration is not None
+        identity = context.policy.identity if context.policy is not None else None
+        if identity is not None or context.gate is not None:
+            head = self._identify(context, identity or _ASSERTION_ALONE)
         if request is not None:
             head = passed_head(head, request)
         kind, length = context.framing
@@ -268,7 +277,12 @@ class Ingress:
             | (FLAG_TRAILERS if fields.te_trailers else 0),
             service=registration.wire_id,
             request_id=context.id.encode(),
-            block=request_block(head, client=context.client, proto=context.scheme),
+            block=request_block(
+                head,
+                client=context.client,
+                proto=context.scheme,
+                added=b"".join([edit.lines for edit in context.identity]),
+            ),
         )
         session = registration.session.link.session
         if len(payload) > session.max_open:
@@ -297,6 +311,22 @@ class Ingress:
         return relay
 
     # ---- gates
+
+    def _identify(self, context: RequestContext, headers: IdentityHeaders) -> RequestHead:
+        """Set the edits that tell the backend who makes the request.
+
+        Returns:
+            The head without fields of these names, which the client must not set.
+        """
+        head = context.head
+        fields = without_names(head.fields, headers.names)
+        if self.gate_check is not None and context.gate is not None:
+            context.identity = self.gate_check.gatekeeper.identity_edits(
+                context.gate, context.who, headers
+            )
+        if fields is head.fields:
+            return head
+        return RequestHead(head.method, head.target, head.minor, fields)
 
     def access_ended(self, context: RequestContext) -> None:
         """Refuse a request whose client may not go on (relay.RelayOwner)."""
@@ -399,7 +429,7 @@ class Ingress:
         if context.request is None:
             answer = self._ask_origin(context.head)
             if isinstance(answer, Answer):
-                self._respond(context, answer)
+                self.respond(context, answer)
                 return
             edits = answer
         self.refused[error.code] += 1
@@ -435,7 +465,8 @@ class Ingress:
         self.policy_time.charge(agent, perf_counter() - begun_at, begun_at)
         return answer
 
-    def _respond(self, context: RequestContext, answer: Answer) -> None:
+    def respond(self, context: RequestContext, answer: Answer) -> None:
+        """Answer a request."""
         connection = context.connection
         if answer.code:
             self.refused[answer.code] += 1
@@ -489,7 +520,10 @@ class Ingress:
         """Answer a request or let it wait for a verification; return its owner."""
         if isinstance(decision, Answer):
             context.parked = None
-            self._respond(context, decision)
+            if decision.code and context.gate is not None and self.gate_check is not None:
+                self.gate_check.refuse_for_service(context, context.gate, decision)
+            else:
+                self.respond(context, decision)
             return None
         registration = context.registration
         assert registration is not None
