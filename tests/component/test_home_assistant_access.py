@@ -7,7 +7,6 @@ password of Basic; and its webhook, which the profile opens.
 import base64
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from websockets.exceptions import InvalidStatus

@@ -38,6 +38,8 @@ from zerotrust.net.tls import tunnel_server
 from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.pki import key_pair_files
 from zerotrust.pki.identity import serial_of
+from zerotrust.server.access_section import AccessSection
+from zerotrust.server.access_service import AccessService
 from zerotrust.server.agents.hash_speed import measure_hash_speed
 from zerotrust.server.agents.listener import AgentListener
 from zerotrust.server.agents.policy_quota import most_memory
@@ -73,7 +75,7 @@ _log = logs.logger("server")
 
 _APPLIED: Final = frozenset(
     {"server", "api", "admin", "authority", "caddy", "logging", "hot_reload", "limits", "metrics"}
-    | {"grants", "unsafe_agents_may_claim_any_host"}
+    | {"grants", "unsafe_agents_may_claim_any_host", "access"}
 )
 """Sections of the file that apply without a restart, except for the keys that `caddy.edge`
 names."""
@@ -126,6 +128,7 @@ class Server:
         ingress: handler of the proxy API.
         authorization: the grants and revocations in force.
         acceptor: begins the sessions of agents.
+        access: who may enter, and the pages for signing in.
         agent_listener: the listener for agents.
         metrics: the metrics and the endpoint that serves them.
 
@@ -144,8 +147,7 @@ class Server:
         authority = load_authority(config)
         context = _tls_context(config, authority)
         coalescer = WriteCoalescer(asyncio.get_running_loop())
-        self._config = config
-        self._tasks = tasks
+        self._config, self._tasks = config, tasks
 
         # Agents: who may connect, and which host names each may serve.
         self.authorization = Authorization(any_host=config.unsafe_agents_may_claim_any_host)
@@ -212,13 +214,23 @@ class Server:
             fix="raise limits.requests, or how many descriptors the process may open (LimitNOFILE)",
         )
 
+        # People, and who may enter; only with the section `access`.
+        self.access = AccessSection(
+            config,
+            build=partial(AccessService, database=database, tasks=tasks, registry=self.registry),
+            ingress=self.ingress,
+            registrar=registrar,
+            authorization=self.authorization,
+            sessions=self.sessions,
+        )
+
         # The permission endpoint, for Caddy's on-demand TLS.
         self._certificate_budget = CertificateBudget(config.limits)
         self._permission = TlsPermission(
             self.registry,
             self.authorization.grants,
             self._certificate_budget,
-            own_hosts=lambda: self.ingress.agents.hosts,
+            own_hosts=lambda: self.ingress.agents.hosts | self.authorization.reserved,
             storage=_storage(config),
         )
         self._permission_api = HttpListener(
@@ -280,6 +292,7 @@ class Server:
         """
         await self._agent_directory.load()
         self._agent_directory.log_overlaps()
+        await self.access.start()
         for key, address in _addresses(self._config).items():
             if key == "api.listen_addr":
                 await self._restart_gate.wait()
@@ -306,6 +319,7 @@ class Server:
         authority = await self._load_authority(config, changes)
         context, hosts = _tls_context(config, authority), websocket_hosts(config.server)
         async with AsyncExitStack() as undo:
+            access = await self.access.prepare(config, undo)
             listening = await self._listen_anew(config, undo)
             if "logging" in changes.sections:
                 logs.configure(config.logging)
@@ -321,6 +335,7 @@ class Server:
         for key in listening:
             await former[key].close()
         self._reauthorize(config)
+        await self.access.apply(config, access)
         waiting = [f"{key}: for a restart" for key in (*restart, *_unknown(changes))]
         if _offers_http(config) != _offers_http(self._config):
             waiting.append(
@@ -356,6 +371,7 @@ class Server:
             await listening.close()
         for listener in (self._admin, self._permission_api, self._api):
             listener.close()
+        await self.access.close()
         await self.metrics.close()
         self._load.loop_lag.stop()
         await self.agent_listener.close()

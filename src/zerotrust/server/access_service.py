@@ -1,0 +1,192 @@
+"""All parts of access: people and their sign-ins, gates, pages, and what ends requests.
+
+The server has them only if its file has a section `access`.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from starlette.routing import Route
+
+from zerotrust.access.conditions import CountryOf
+from zerotrust.access.gate import Gate
+from zerotrust.access.gate_table import GateTable
+from zerotrust.db.database import Database
+from zerotrust.errors import StateError
+from zerotrust.model.access import Access
+from zerotrust.model.server import ServerConfig
+from zerotrust.net.asgi import AsgiApp, AsgiBridge
+from zerotrust.net.tasks import Tasks
+from zerotrust.server.access.access_state import AccessState
+from zerotrust.server.access.access_tokens import AccessTokens
+from zerotrust.server.access.backend_identity import BackendIdentity
+from zerotrust.server.access.cutting import Cutting
+from zerotrust.server.access.gatekeeper import Gatekeeper
+from zerotrust.server.access.identity_keys import IdentityKeys
+from zerotrust.server.access.people import People
+from zerotrust.server.access.refresh_seal import RefreshSeal
+from zerotrust.server.access.share_links import ShareLinks
+from zerotrust.server.access.sign_ins import SignIns
+from zerotrust.server.agents.registry import Registry
+from zerotrust.server.portal import jwks
+from zerotrust.server.portal.attempt_limits import AttemptLimits
+from zerotrust.server.portal.page_templates import PageTemplates
+from zerotrust.server.portal.portal import Portal
+from zerotrust.server.portal.site import Site
+from zerotrust.telemetry import logs
+
+_log = logs.logger("access")
+
+_HTTPS_PORT: Final = 443
+
+
+class AccessService:
+    """Builds and owns the parts of access.
+
+    `start` makes them ready, `apply` uses another configuration, `close` ends them.
+
+    Args:
+        access: the section `access` of the configuration.
+        country_of: looks up countries; None without a database of them.
+
+    Attributes:
+        state: database and index of all that is in force.
+        people, sign_ins, tokens, links: the use cases.
+        keys: sign what backends are told.
+        gatekeeper: decides about requests.
+        cutting: ends requests that may not go on.
+        portal: serves the pages.
+
+    Raises:
+        StateError: a key in the folder can't be used.
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        access: Access,
+        country_of: CountryOf | None = None,
+        *,
+        database: Database,
+        tasks: Tasks,
+        registry: Registry,
+    ) -> None:
+        folder, https_port = Path(config.state.dir), config.caddy.https_port
+        self._registry = registry
+        self._tasks = tasks
+        self._https_port = https_port
+        self._running: list[asyncio.Task[None]] = []
+        self.state = AccessState(database, access)
+        self.people = People(self.state)
+        self.sign_ins = SignIns(self.state, seal=RefreshSeal.load(folder))
+        self.tokens = AccessTokens(self.state)
+        self.links = ShareLinks(self.state)
+        self.keys = IdentityKeys(database, folder)
+        self._limits = AttemptLimits()
+        self._templates = PageTemplates()
+        self.gatekeeper = Gatekeeper(
+            self.state,
+            _gates(access, country_of),
+            tasks=tasks,
+            portal=None,
+            auth_origin=_origin(access.auth_host, https_port),
+            shared=database.shared,
+            origins=self._origins,
+        )
+        self.gatekeeper.identity = BackendIdentity(self.keys, access.auth_host)
+        self.portal = AsgiBridge(self._pages(), tasks)
+        self.gatekeeper.portal = self.portal
+        self.cutting = Cutting(self.gatekeeper, lambda: registry.sessions)
+        self.state.subscribe(self.cutting.changed)
+
+    @property
+    def gates(self) -> GateTable:
+        """Return the gates of all host names."""
+        return self.gatekeeper.gates
+
+    @property
+    def https_port(self) -> int:
+        """Return the port on which browsers reach all host names."""
+        return self._https_port
+
+    async def start(self) -> None:
+        """Read all that is in force, and follow its changes.
+
+        Raises:
+            StateError: the database can't be used.
+            PkiError: a key can't be used.
+        """
+        await self.state.load()
+        await self.keys.load()
+        for work, name in (
+            (self.state.follow, "follow sign-ins"),
+            (self.keys.keep_fresh, "maintain identity keys"),
+            (self.cutting.run, "cut requests"),
+        ):
+            self._running.append(self._tasks.supervise(work, name))
+
+    async def apply(self, access: Access, *, https_port: int, country_of: CountryOf | None) -> None:
+        """Use another section `access`: requests that run are judged by it, too."""
+        self._https_port = https_port
+        self.gatekeeper.gates = _gates(access, country_of)
+        self.gatekeeper.auth_origin = _origin(access.auth_host, https_port)
+        if self.gatekeeper.identity is not None:
+            self.gatekeeper.identity.reconfigure(access.auth_host)
+        try:
+            await self.state.reconfigure(access)
+        except StateError as error:
+            _log.error(
+                "users removed from the file are out here, not in the database", reason=str(error)
+            )
+        self.portal.app = self._pages()
+        self.cutting.changed()
+
+    async def close(self) -> None:
+        """End all work."""
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        self._running.clear()
+
+    # ---- inside
+
+    def _pages(self) -> AsgiApp:
+        site = Site(
+            state=self.state,
+            find_gate=self._find_gate,
+            is_published=self._is_published,
+            people=self.people,
+            sign_ins=self.sign_ins,
+            tokens=self.tokens,
+            links=self.links,
+            keys=self.keys,
+            https_port=self._https_port,
+            limits=self._limits,
+            templates=self._templates,
+        )
+        keys = Route(jwks.PATH, jwks.jwks_endpoint(self.keys), methods=["GET"])
+        return Portal(site, auth_routes=[keys], service_routes=[keys]).app
+
+    def _find_gate(self, host: str) -> Gate | None:
+        return self.gatekeeper.gates.find(host)
+
+    def _is_published(self, host: str) -> bool:
+        """Return True if an agent has a service of this host name, connected or not."""
+        name = self._registry.resolve(host)
+        return name in self._registry.by_host or any(
+            name == lost[0] for lost in self._registry.lost
+        )
+
+    def _origins(self, host: str) -> Sequence[str]:
+        _, policy = self._registry.policy_of(host)
+        return () if policy is None or policy.access is None else policy.access.origins
+
+
+def _gates(access: Access, country_of: CountryOf | None) -> GateTable:
+    return GateTable(access) if country_of is None else GateTable(access, country_of=country_of)
+
+
+def _origin(host: str, https_port: int) -> str:
+    return f"https://{host}" if https_port == _HTTPS_PORT else f"https://{host}:{https_port}"
