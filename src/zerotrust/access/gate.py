@@ -71,6 +71,8 @@ class Verdict(NamedTuple):
 
 
 ALLOWED: Final = Verdict(VerdictKind.ALLOW, "allow")
+ALLOWED_BY_PROFILE: Final = Verdict(VerdictKind.ALLOW, "profile")
+"""The rate limit of the profile applies (`access.profiles`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +296,7 @@ class _Judgement:
             if (stale and item.needs_proof) or not self._holds(item):
                 continue
             if not item.needs_proof or self._proven_within(chosen.limit):
-                return ALLOWED
+                return ALLOWED if chosen.methods is None else ALLOWED_BY_PROFILE
             stale = True
         if stale:
             return Verdict(VerdictKind.PROVE_AGAIN, chosen.place)

@@ -21,6 +21,7 @@ LOGIN_REQUIRED: Final = "login_required"
 ACCESS_DENIED: Final = "access_denied"
 ORIGIN_REFUSED: Final = "origin_refused"
 UNAVAILABLE: Final = "access_unavailable"
+RATE_LIMITED: Final = "rate_limited"
 """Codes in X-0Trust-Error."""
 
 ME_PATH: Final = "/.0trust/me"
@@ -187,6 +188,16 @@ def unavailable(request: RefusedRequest) -> Refusal:
         case _:
             page = _text(503, UNAVAILABLE, message, b"")
     return page._replace(lines=lines + page.lines)
+
+
+def too_many(wait: int) -> Refusal:
+    """Return the answer to a request beyond the rate limit of a profile.
+
+    Args:
+        wait: seconds until the next request may pass.
+    """
+    message = f"Too many requests. Try again in {wait} s."
+    return _text(429, RATE_LIMITED, message, b"Retry-After: %d\r\n" % wait)
 
 
 # ---- parts of answers

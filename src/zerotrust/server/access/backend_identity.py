@@ -1,6 +1,7 @@
 """Header edits that tell a backend who makes a request, remembered for each credential."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from time import monotonic, time
 from typing import Any, Final, NamedTuple
 
@@ -66,7 +67,7 @@ class BackendIdentity:
             named_claims: claims of providers that the rule names; header fields may have them.
         """
         if credential is None:
-            return [delete_field(name) for name in headers.names]
+            return removals(headers)
         now = monotonic()
         key = credential.digest + host.encode()
         known = self._remembered.get(key, now)
@@ -96,9 +97,15 @@ class BackendIdentity:
             if not self._warned:
                 self._warned = True
                 _log.error("backends are told no identity", reason=str(error))
-            return [delete_field(name) for name in headers.names]
+            return removals(headers)
         values = dict(headers.fields({**named, **claims}, assertion))
         return [
             set_field(name, [values[name]]) if name in values else delete_field(name)
             for name in headers.names
         ]
+
+
+@lru_cache(maxsize=1024)
+def removals(headers: IdentityHeaders) -> Sequence[Edit]:
+    """Return the edits that remove all fields of a service."""
+    return tuple(delete_field(name) for name in headers.names)

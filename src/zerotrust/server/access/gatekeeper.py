@@ -5,10 +5,17 @@ something has changed (`server.access.cutting`).
 """
 
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Any, Final, Protocol
 
 from zerotrust.access.conditions import FOREVER
-from zerotrust.access.gate import Gate, GateRequest, Verdict, VerdictKind
+from zerotrust.access.gate import (
+    ALLOWED_BY_PROFILE,
+    Gate,
+    GateRequest,
+    Verdict,
+    VerdictKind,
+)
 from zerotrust.access.gate_table import GateTable
 from zerotrust.access.identity_headers import IdentityHeaders
 from zerotrust.access.refusal import (
@@ -20,6 +27,7 @@ from zerotrust.access.refusal import (
     origin_of,
     origin_refusal,
     sign_in_refusal,
+    too_many,
     unavailable,
 )
 from zerotrust.access.shown_credentials import ShownCredentials, shown_credentials
@@ -35,7 +43,8 @@ from zerotrust.middleware.header_edits import Edit
 from zerotrust.net.asgi import AsgiBridge
 from zerotrust.net.tasks import Tasks
 from zerotrust.server.access.access_state import AccessState
-from zerotrust.server.access.backend_identity import BackendIdentity
+from zerotrust.server.access.backend_identity import BackendIdentity, removals
+from zerotrust.server.access.profile_limits import ProfileLimits
 from zerotrust.telemetry import logs
 
 _log = logs.logger("access")
@@ -103,6 +112,7 @@ class Gatekeeper:
         self._index = state.index
         self._tasks = tasks
         self._origins = origins
+        self._profile_limits = ProfileLimits()
         self._waiting: list[Callable[[], None]] = []
 
     # ---- each request
@@ -159,6 +169,10 @@ class Gatekeeper:
         verdict = gate.judge(credential, asked)
         if verdict.kind is not _ALLOW:
             return self._refusal(gate, request, verdict, credential)
+        if verdict is ALLOWED_BY_PROFILE and credential is None:
+            wait = self._profile_limits.wait(gate, request.client, monotonic())
+            if wait:
+                return too_many(wait)
         request.who = credential
         if credential is not None:
             self._note_use(credential, now)
@@ -169,9 +183,13 @@ class Gatekeeper:
     ) -> Sequence[Edit]:
         """Return the header edits that tell the backend who makes a request."""
         if self.identity is None:
-            return ()
+            return removals(headers)
         return self.identity.edits(
-            who, host=gate.host, named_groups=gate.named_groups, headers=headers
+            who,
+            host=gate.host,
+            named_groups=gate.named_groups,
+            named_claims=gate.named_claims,
+            headers=headers,
         )
 
     def refusal_of_service(self, gate: Gate, request: GatedRequest, code: str) -> Refusal | None:

@@ -11,7 +11,7 @@ from functools import lru_cache, partial
 from time import perf_counter, time
 from typing import Final
 
-from zerotrust.access.identity_headers import IdentityHeaders
+from zerotrust.access.identity_headers import IdentityHeaders, without_identity_fields
 from zerotrust.access.shown_credentials import without_names
 from zerotrust.errors import (
     ClientAddressUnreadable,
@@ -34,6 +34,7 @@ from zerotrust.middleware.interface import Answer, NeedsVerification, Request
 from zerotrust.model.limits import Limits
 from zerotrust.model.server import ProxyApi
 from zerotrust.net.http_server import HttpServerConnection, RequestSink
+from zerotrust.server.access.backend_identity import removals
 from zerotrust.server.access.gatekeeper import Gatekeeper
 from zerotrust.server.agents.registry import Registry
 from zerotrust.server.agents.scheme import to_https
@@ -264,10 +265,10 @@ class Ingress:
         registration, head, request = context.registration, context.head, context.request
         assert registration is not None
         identity = context.policy.identity if context.policy is not None else None
-        if identity is not None or context.gate is not None:
-            head = self._identify(context, identity or _ASSERTION_ALONE)
         if request is not None:
             head = passed_head(head, request)
+        if identity is not None or context.gate is not None:
+            head = self._identify(context, head, identity or _ASSERTION_ALONE)
         kind, length = context.framing
         fields = head.fields
         payload = pack_open(
@@ -312,18 +313,23 @@ class Ingress:
 
     # ---- gates
 
-    def _identify(self, context: RequestContext, headers: IdentityHeaders) -> RequestHead:
+    def _identify(
+        self, context: RequestContext, head: RequestHead, headers: IdentityHeaders
+    ) -> RequestHead:
         """Set the edits that tell the backend who makes the request.
 
         Returns:
-            The head without fields of these names, which the client must not set.
+            The head without fields of these names: neither the client nor the service's policy
+            may set them.
         """
-        head = context.head
-        fields = without_names(head.fields, headers.names)
         if self.gate_check is not None and context.gate is not None:
             context.identity = self.gate_check.gatekeeper.identity_edits(
                 context.gate, context.who, headers
             )
+        else:
+            context.identity = removals(headers)
+            head = without_identity_fields(head)
+        fields = without_names(head.fields, headers.names)
         if fields is head.fields:
             return head
         return RequestHead(head.method, head.target, head.minor, fields)
