@@ -37,7 +37,9 @@ MAX_HEADER_BYTES: Final = 58 * 1024
 are left of `http.head.MAX_REQUEST_HEAD_BYTES`."""
 
 _SOCKET_PATH_BYTES: Final = 107  # sun_path of Linux holds 108, one of them the final zero
-_UNTRUSTED_FIELDS: Final = ["Forwarded", "X-Real-IP", "X-0Trust-*"]
+_UNTRUSTED_FIELDS: Final = ["Forwarded", "X-Real-IP"]
+"""The server itself removes `X-0Trust-*` in every spelling, and reads the token of a client from
+`X-0Trust-Token`."""
 
 Json = dict[str, Any]
 
