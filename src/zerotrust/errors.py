@@ -18,11 +18,8 @@
     │       └── TooManyAttempts
     ├── AccessError             a request about users, tokens or links that is not possible
     │   ├── UserUnknown         unknown user, token, link or session
-    │   └── AccessRefused       someone may not do what they ask; the message is safe to show them
-    │       └── TooManyTries    from one network, or at one PIN
-
-
     │   ├── AccessRefused       someone may not do what they ask; the message is safe to show them
+    │   │   └── TooManyTries    from one network, or at one PIN
     │   └── ProviderFailed      an identity provider does not answer as it must
     ├── ProtocolError           a violation of the tunnel protocol
     │   ├── LocalProtocolError  by this end: a bug

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,8 +16,12 @@ from tests.support import node_packages
 from tests.support.auth_host import AUTH, AuthHost
 from tests.support.node_packages import NodeServer
 from tests.support.oidc_provider import SECRET
+from tests.support.people import stores
 from tests.support.ports import free_port
 from tests.support.waiting import eventually
+from zerotrust.access.secret_format import digest_of
+from zerotrust.access.subject import ACCESS_WITHDRAWN, SIGNED_OUT, Credential
+from zerotrust.server.access.refresh_seal import RefreshSeal
 from zerotrust.server.access.sign_ins import SignIns
 from zerotrust.server.portal.provider_recheck import Rechecks
 
@@ -98,6 +103,19 @@ class Scenario:
         back = await self.at_provider(browser, await self.host.leave(browser), name)
         return await browser.get(back)
 
+    async def sign_out(self, browser: httpx2.AsyncClient) -> None:
+        """Sign out at the provider, and wait until it has told the auth host."""
+        url = self.host.providers.logout_url("main")
+        assert url is not None
+        page = (await browser.get(url)).text
+        proof = re.search(r'name="xsrf" value="([^"]+)"', page)
+        assert proof is not None, page
+        form = {"xsrf": proof[1], "logout": "yes"}
+        answer = await browser.post(f"{self.issuer}/session/end/confirm", data=form)
+        assert answer.status_code in (200, 302, 303), answer.text
+        await eventually(lambda: self.logouts, "the provider says so")
+        assert self.logouts == [200]
+
 
 @asynccontextmanager
 async def scenario(node: Path, folder: Path) -> AsyncIterator[Scenario]:
@@ -152,16 +170,7 @@ async def test_logout_at_the_provider_ends_the_sign_in(node: Path, tmp_path: Pat
     async with scenario(node, tmp_path) as one, one.browser() as browser:
         assert (await one.sign_in(browser, "anna")).status_code == 303
         session = one.host.store.accounts[0].session
-        url = one.host.providers.logout_url("main")
-        assert url is not None
-        page = (await browser.get(url)).text
-        proof = re.search(r'name="xsrf" value="([^"]+)"', page)
-        assert proof is not None, page
-        form = {"xsrf": proof[1], "logout": "yes"}
-        answer = await browser.post(f"{one.issuer}/session/end/confirm", data=form)
-        assert answer.status_code in (200, 302, 303), answer.text
-        await eventually(lambda: one.logouts, "the provider says so")
-        assert one.logouts == [200]
+        await one.sign_out(browser)
         assert one.host.store.logouts == [("main", session, "anna")]
 
 
@@ -177,3 +186,48 @@ async def test_a_provider_with_new_keys(node: Path, tmp_path: Path) -> None:
             one.host.elapsed += 60
             assert (await one.sign_in(browser, "ben")).status_code == 303
     assert [account.subject for account in one.host.store.accounts] == ["anna", "ben"]
+
+
+async def test_sign_ins_in_the_database(node: Path, tmp_path: Path) -> None:
+    """Sign in, lose a group, be refused; then sign out at the provider."""
+    with stores(f"sqlite:///{tmp_path}/state.db") as servers:
+        store = await servers.start(
+            identity_providers={"main": {"issuer": "https://x", "client_id": "c", "recheck": "15m"}}
+        )
+        store.clock.now = time.time()
+        sign_ins = SignIns(store.state, seal=RefreshSeal.load(tmp_path))
+        async with scenario(node, tmp_path) as one, one.browser() as browser:
+            one.host.site.sign_ins = sign_ins
+            checks = Rechecks(sign_ins, one.host.providers)
+
+            async def signed_in(name: str) -> Credential:
+                answer = await one.sign_in(browser, name)
+                assert answer.status_code == 303, answer.text
+                value = answer.cookies["__Host-0trust"]
+                credential = store.state.index.find(digest_of(value.encode()))
+                assert credential is not None
+                return credential
+
+            anna = await signed_in("anna")
+            assert anna.subject.groups == {"main/staff"}
+            assert anna.subject.emails == {"anna@example.com"}
+            assert abs(anna.proven_at - time.time()) < 60
+            assert await sign_ins.due_rechecks() == []
+            store.clock.now += 901
+            [(_, _, token)] = await sign_ins.due_rechecks()
+            stored = b"".join(file.read_bytes() for file in tmp_path.glob("state.db*"))
+            assert b"anna@example.com" in stored and token.encode() not in stored
+            await checks.recheck()
+            assert anna.end_reason(store.clock.now) == ""
+            assert await sign_ins.due_rechecks() == [], "asked again in 15 minutes"
+
+            await browser.delete(f"{one.issuer}/users/anna")
+            store.clock.now += 901
+            await checks.recheck()
+            assert anna.ended == ACCESS_WITHDRAWN
+
+        async with scenario(node, tmp_path) as one, one.browser() as browser:
+            one.host.site.sign_ins = sign_ins
+            ben = await signed_in("ben")
+            await one.sign_out(browser)
+            assert ben.ended == SIGNED_OUT

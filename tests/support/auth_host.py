@@ -21,8 +21,8 @@ from zerotrust.model.access import Access
 from zerotrust.server.access.people import People, ProviderAccount
 from zerotrust.server.access.sign_ins import BrowserInfo, IssuedCookie, SignIns
 from zerotrust.server.portal.oidc import Providers
-from zerotrust.server.portal.provider_logout import ProviderLogout
-from zerotrust.server.portal.provider_routes import ProviderPages
+from zerotrust.server.portal.provider_routes import provider_routes
+from zerotrust.server.portal.site import Site
 
 AUTH = "https://auth.example.com"
 HOST = "app.example.com"
@@ -80,29 +80,22 @@ def sign_in_of(user: str, digest: bytes = b"") -> Credential:
 class StandInSite:
     """The parts of the portal that the provider pages need."""
 
-    store: SignInsInMemory
+    sign_ins: SignIns
+    people: People
     clock: Callable[[], float] = time.time
     gates: set[str] = field(default_factory=lambda: {HOST})
-
-    @property
-    def sign_ins(self) -> SignIns:
-        return cast("SignIns", self.store)
-
-    @property
-    def people(self) -> People:
-        return cast("People", self.store)
 
     def origin(self, host: str) -> str:
         return f"https://{host}"
 
-    def find_gate(self, host: str) -> object:
+    def gate_of(self, host: str) -> object:
         return host if host in self.gates else None
 
     def check_origin(self, request: Request) -> None:
         if request.headers.get("sec-fetch-site") != "same-origin":
             raise AccessRefused("this form was sent by another page")
 
-    def admit_passkey(self, request: Request) -> None:
+    def admit(self, request: Request) -> None:
         pass
 
 
@@ -142,11 +135,11 @@ class AuthHost:
         self.providers = Providers(
             self.access, auth_origin=AUTH, clock=self._clock, monotonic=lambda: self.elapsed
         )
-        self.site = StandInSite(self.store, clock=self._clock)
-        pages = ProviderPages(self.site, self.providers)
-        logout = ProviderLogout(self.site, self.providers)
+        self.site = StandInSite(
+            cast("SignIns", self.store), cast("People", self.store), clock=self._clock
+        )
         self._app = Starlette(
-            routes=[*pages.routes(), *logout.routes()],
+            routes=provider_routes(cast("Site", self.site), self.providers),
             exception_handlers={ZeroTrustError: _shown},
         )
 

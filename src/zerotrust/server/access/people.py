@@ -53,6 +53,8 @@ class ProviderAccount:
         groups: as the provider names them.
         claims: those that rules name.
         session: the claim `sid`.
+        proven_at: when the user has proven their identity at the provider, in seconds since 1970; 0
+            if the provider does not say: then with the sign-in.
         refresh: refresh token, if `recheck` asks for one.
     """
 
@@ -64,6 +66,7 @@ class ProviderAccount:
     groups: tuple[str, ...] = ()
     claims: Mapping[str, Any] = field(default_factory=dict)
     session: str = ""
+    proven_at: float = 0.0
     refresh: str | None = field(default=None, repr=False)
 
 

@@ -78,6 +78,7 @@ class SignIns:
                 provider=account.provider,
                 provider_subject=account.subject,
                 provider_session=account.session,
+                proven_at=min(attempt.now, int(account.proven_at)) if account.proven_at else None,
             )
 
         return await self._issued("oidc", browser, work)

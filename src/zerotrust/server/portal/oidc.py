@@ -43,7 +43,7 @@ class RefreshRefused(AccessRefused):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class ProviderAnswer:
     """Parameters with which a provider sends a browser back."""
 
     code: str = field(default="", repr=False)
@@ -109,7 +109,9 @@ class OidcProvider:
         endpoint = metadata.authorization_endpoint
         return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}"
 
-    async def account(self, answer: Answer, state: SignInState, way: bytes) -> ProviderAccount:
+    async def account(
+        self, answer: ProviderAnswer, state: SignInState, way: bytes
+    ) -> ProviderAccount:
         """Return the account of the user who comes back from the provider.
 
         Raises:
@@ -204,7 +206,7 @@ class OidcProvider:
             hints["hd"] = domains[0]
         return hints
 
-    def _check_answer(self, answer: Answer, metadata: ProviderMetadata) -> None:
+    def _check_answer(self, answer: ProviderAnswer, metadata: ProviderMetadata) -> None:
         if answer.issuer and answer.issuer != metadata.issuer:
             raise ProviderFailed("the answer is of another issuer (mix-up attack)")
         if metadata.sends_issuer and not answer.issuer:

@@ -75,6 +75,7 @@ def account_of(
         groups=_groups(name, config, claims),
         claims=_kept(claims, named),
         session=session if is_subject(session) else "",
+        proven_at=proof_time(claims),
         refresh=refresh,
     )
     if config.sign_in and not any(_fits(one, config, account, claims) for one in config.sign_in):

@@ -24,6 +24,7 @@ MAX_BYTES: Final = 512 * 1024
 """Longest answer. An ID token with 500 groups has 30 KiB."""
 
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+_NO_AUTHORITIES: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 _FIELDS: Final = {"Accept": "application/json", "Accept-Encoding": "identity"}
 
 
@@ -57,7 +58,7 @@ class ProviderHttp:
             client_id,
             client_secret,
             token_endpoint_auth_method=auth_method if client_secret else "none",
-            verify=await self._tls(),
+            verify=await self._tls() if secured else _NO_AUTHORITIES,
             timeout=TIMEOUT,
             follow_redirects=False,
             trust_env=secured,

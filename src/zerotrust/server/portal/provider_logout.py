@@ -1,7 +1,6 @@
 """Back-channel logout: identity providers end sign-ins (OpenID Connect Back-Channel Logout 1.0)."""
 
-from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 from urllib.parse import parse_qs
 
 from starlette.requests import Request
@@ -11,10 +10,10 @@ from starlette.routing import Route
 from zerotrust.access.secret_format import digest_of
 from zerotrust.errors import ProviderFailed
 from zerotrust.limits.ttl_cache import TtlCache
-from zerotrust.server.access.sign_ins import SignIns
 from zerotrust.server.portal.oidc import Providers
 from zerotrust.server.portal.oidc_state import CLOCK_LEEWAY
 from zerotrust.server.portal.oidc_token import LOGOUT_SECONDS, MAX_TOKEN
+from zerotrust.server.portal.site import Site
 from zerotrust.telemetry import logs
 
 _log = logs.logger("sign_in")
@@ -25,25 +24,13 @@ MAX_REMEMBERED: Final = 4096
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 
 
-class LogoutSite(Protocol):
-    """Parts of the portal that logout needs."""
-
-    @property
-    def sign_ins(self) -> SignIns: ...
-
-    @property
-    def clock(self) -> Callable[[], float]:
-        """Return the function that returns seconds since 1970."""
-        ...
-
-
 class ProviderLogout:
     """Endpoint that providers call when a session has ended, or a user may no longer sign in.
 
     Anyone may call it. It does nothing for a message that the provider has not signed.
     """
 
-    def __init__(self, site: LogoutSite, providers: Providers) -> None:
+    def __init__(self, site: Site, providers: Providers) -> None:
         self._site = site
         self._providers = providers
         self._seen: TtlCache[bool] = TtlCache(MAX_REMEMBERED)

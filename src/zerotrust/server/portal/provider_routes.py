@@ -1,7 +1,6 @@
 """Pages of the auth host that send browsers to an identity provider and take them back."""
 
-from collections.abc import Callable
-from typing import Final, Protocol, cast
+from typing import Final
 from urllib.parse import parse_qs
 
 from starlette.requests import Request
@@ -9,56 +8,26 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from zerotrust.access.hand_over import GO_PATH, Attempt
-from zerotrust.access.subject import Credential, CredentialKind
 from zerotrust.errors import AccessRefused, ProviderFailed, UserUnknown
-from zerotrust.server.access.people import People, ProviderAccount
-from zerotrust.server.access.sign_ins import BrowserInfo, SignIns
+from zerotrust.server.access.people import ProviderAccount
 from zerotrust.server.portal.browser_cookies import ensure_way, set_sign_in, set_way, way_of
-from zerotrust.server.portal.oidc import Answer, OidcProvider, Providers
+from zerotrust.server.portal.oidc import OidcProvider, ProviderAnswer, Providers
 from zerotrust.server.portal.oidc_state import Purpose, SignInState
+from zerotrust.server.portal.provider_logout import ProviderLogout
+from zerotrust.server.portal.site import Site
+from zerotrust.server.portal.visitor import browser_of, sign_in_of
 from zerotrust.telemetry import logs
 
 _log = logs.logger("sign_in")
 
 MAX_QUERY: Final = 16 * 1024
-MAX_USER_AGENT: Final = 200
 ME_PATH: Final = "/me"
-
-
-class SignInSite(Protocol):
-    """Parts of the portal that signing in needs."""
-
-    @property
-    def sign_ins(self) -> SignIns: ...
-
-    @property
-    def people(self) -> People: ...
-
-    @property
-    def clock(self) -> Callable[[], float]:
-        """Return the function that returns seconds since 1970."""
-        ...
-
-    def origin(self, host: str) -> str:
-        """Return the origin of a host name, with its port."""
-        ...
-
-    def find_gate(self, host: str) -> object:
-        """Return the gate of a host name; None for a public one, which a sign-in never leads to."""
-
-    def check_origin(self, request: Request) -> None:
-        """Refuse a form that another page has sent; raises AccessRefused."""
-        ...
-
-    def admit_passkey(self, request: Request) -> None:
-        """Count an attempt whose secret cannot be guessed; raises TooManyAttempts."""
-        ...
 
 
 class ProviderPages:
     """Sign-in at identity providers."""
 
-    def __init__(self, site: SignInSite, providers: Providers) -> None:
+    def __init__(self, site: Site, providers: Providers) -> None:
         self._site = site
         self._providers = providers
 
@@ -77,7 +46,7 @@ class ProviderPages:
         if request.query_params.get("join") == "1":
             return await self._join(request)
         attempt = Attempt.from_query(request.url.query)
-        if attempt is not None and self._site.find_gate(attempt.host) is None:
+        if attempt is not None and self._site.gate_of(attempt.host) is None:
             attempt = None
         again = request.query_params.get("fresh") == "1"
         return await self._leave(request, attempt, "prove_again" if again else "sign_in")
@@ -86,7 +55,7 @@ class ProviderPages:
         # A link of another page must not add an account. A form would not do either: its answer
         # leads to the provider, which the page's policy (`form-action`) forbids.
         self._site.check_origin(request)
-        sign_in = _sign_in_of(request)
+        sign_in = sign_in_of(request)
         if sign_in is None:
             raise AccessRefused("you are signed out; sign in again")
         return await self._leave(request, None, "join", user=sign_in.subject.id)
@@ -95,7 +64,7 @@ class ProviderPages:
         self, request: Request, attempt: Attempt | None, purpose: Purpose, *, user: str = ""
     ) -> Response:
         provider = self._provider(request)
-        self._site.admit_passkey(request)
+        self._site.admit(request)
         state = SignInState.begin(
             provider.name, attempt, now=self._site.clock(), purpose=purpose, user=user
         )
@@ -121,12 +90,12 @@ class ProviderPages:
                 "this sign-in was begun in another browser or more than 10 minutes ago, or the"
                 " browser does not keep cookies; begin again"
             )
-        self._site.admit_passkey(request)
+        self._site.admit(request)
         account = await self._account(provider, state, way, fields)
         if state.purpose == "join":
             return await self._joined(request, state, account)
         issued = await self._site.sign_ins.by_provider(
-            account, _browser_of(request), spent=state.spent
+            account, browser_of(request), spent=state.spent
         )
         response = RedirectResponse(self._next(state), 303)
         set_sign_in(response, issued)
@@ -136,7 +105,7 @@ class ProviderPages:
     async def _account(
         self, provider: OidcProvider, state: SignInState, way: bytes, fields: dict[str, str]
     ) -> ProviderAccount:
-        answer = Answer(
+        answer = ProviderAnswer(
             code=fields.get("code", ""),
             error=fields.get("error", ""),
             issuer=fields.get("iss", ""),
@@ -152,7 +121,7 @@ class ProviderPages:
     async def _joined(
         self, request: Request, state: SignInState, account: ProviderAccount
     ) -> Response:
-        sign_in = _sign_in_of(request)
+        sign_in = sign_in_of(request)
         if sign_in is None or sign_in.subject.id != state.user:
             raise AccessRefused("you are signed out, or signed in as another user; begin again")
         await self._site.people.link_account(
@@ -163,7 +132,7 @@ class ProviderPages:
     def _next(self, state: SignInState) -> str:
         """Return where the browser goes on to."""
         attempt = state.attempt
-        if attempt is None or self._site.find_gate(attempt.host) is None:
+        if attempt is None or self._site.gate_of(attempt.host) is None:
             return ME_PATH
         if attempt.n:
             return f"{GO_PATH}?{attempt.to_query()}"
@@ -174,6 +143,11 @@ class ProviderPages:
         if provider is None:
             raise UserUnknown("there is no identity provider of this name")
         return provider
+
+
+def provider_routes(site: Site, providers: Providers) -> list[Route]:
+    """Return all routes of the auth host that have to do with identity providers."""
+    return [*ProviderPages(site, providers).routes(), *ProviderLogout(site, providers).routes()]
 
 
 def _shown(provider: OidcProvider, error: ProviderFailed) -> ProviderFailed:
@@ -194,16 +168,3 @@ def _fields(query: str) -> dict[str, str]:
     except ValueError:
         return {}
     return {name: found[0] for name, found in values.items() if len(found) == 1}
-
-
-def _sign_in_of(request: Request) -> Credential | None:
-    credential = cast("Credential | None", request.scope["state"].get("credential"))
-    signed_in = credential is not None and credential.kind is CredentialKind.SIGN_IN
-    return credential if signed_in else None
-
-
-def _browser_of(request: Request) -> BrowserInfo:
-    agent = request.headers.get("user-agent", "")
-    return BrowserInfo(
-        client=request.scope["state"].get("client", ""), user_agent=agent[:MAX_USER_AGENT]
-    )

@@ -218,6 +218,16 @@ async def test_a_provider_account_is_a_new_user_whatever_address_it_claims(store
     assert other.credential.subject.id != subject.id
 
 
+@pytest.mark.parametrize(("said", "age"), [(0, 0), (-3600, 3600), (50, 0)])
+async def test_a_provider_says_when_the_user_has_proven_their_identity(
+    store: Store, said: float, age: float
+) -> None:
+    proven_at = store.clock.now + said if said else 0.0
+    account = ProviderAccount(provider="p", subject="1", proven_at=proven_at)
+    made = await store.by_provider(account)
+    assert store.clock.now - made.credential.proven_at == age
+
+
 async def test_unverified_addresses_are_not_in_the_subject(store: Store) -> None:
     made = await store.by_provider(
         ProviderAccount(provider="p", subject="1", email="anna@example.com")
