@@ -32,8 +32,11 @@ from zerotrust.server.access.sign_ins import SignIns
 from zerotrust.server.agents.registry import Registry
 from zerotrust.server.portal import jwks
 from zerotrust.server.portal.attempt_limits import AttemptLimits
+from zerotrust.server.portal.oidc import Providers
 from zerotrust.server.portal.page_templates import PageTemplates
 from zerotrust.server.portal.portal import Portal
+from zerotrust.server.portal.provider_recheck import Rechecks
+from zerotrust.server.portal.provider_routes import provider_routes
 from zerotrust.server.portal.site import Site
 from zerotrust.telemetry import logs
 
@@ -57,6 +60,7 @@ class AccessService:
         keys: sign what backends are told.
         gatekeeper: decides about requests.
         cutting: ends requests that may not go on.
+        providers: identity providers at which users sign in.
         portal: serves the pages.
 
     Raises:
@@ -96,6 +100,7 @@ class AccessService:
             origins=self._origins,
         )
         self.gatekeeper.identity = BackendIdentity(self.keys, access.auth_host)
+        self.providers = Providers(access, auth_origin=_origin(access.auth_host, https_port))
         self.portal = AsgiBridge(self._pages(), tasks)
         self.gatekeeper.portal = self.portal
         self.cutting = Cutting(self.gatekeeper, lambda: registry.sessions)
@@ -124,6 +129,7 @@ class AccessService:
             (self.state.follow, "follow sign-ins"),
             (self.keys.keep_fresh, "maintain identity keys"),
             (self.cutting.run, "cut requests"),
+            (Rechecks(self.sign_ins, self.providers).run, "recheck users at providers"),
         ):
             self._running.append(self._tasks.supervise(work, name))
 
@@ -131,7 +137,9 @@ class AccessService:
         """Use another section `access`: requests that run are judged by it, too."""
         self._https_port = https_port
         self.gatekeeper.gates = _gates(access, country_of)
-        self.gatekeeper.auth_origin = _origin(access.auth_host, https_port)
+        auth_origin = _origin(access.auth_host, https_port)
+        self.gatekeeper.auth_origin = auth_origin
+        self.providers.reconfigure(access, auth_origin=auth_origin)
         if self.gatekeeper.identity is not None:
             self.gatekeeper.identity.reconfigure(access.auth_host)
         try:
@@ -163,11 +171,13 @@ class AccessService:
             links=self.links,
             keys=self.keys,
             https_port=self._https_port,
+            logout_url=self.providers.logout_url,
             limits=self._limits,
             templates=self._templates,
         )
         keys = Route(jwks.PATH, jwks.jwks_endpoint(self.keys), methods=["GET"])
-        return Portal(site, auth_routes=[keys], service_routes=[keys]).app
+        providers = provider_routes(site, self.providers)
+        return Portal(site, auth_routes=[keys, *providers], service_routes=[keys]).app
 
     def _find_gate(self, host: str) -> Gate | None:
         return self.gatekeeper.gates.find(host)
