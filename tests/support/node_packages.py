@@ -13,14 +13,28 @@ MODULES = ROOT / "build/node"
 
 
 class NodeServer(Process):
-    """A server in Node; entering the context waits until it listens."""
+    """A server in Node; entering the context waits until it listens.
 
-    def __init__(self, folder: Path, program: Path, port: int, *arguments: str) -> None:
+    Args:
+        authority: root certificate to trust beside those of Node. With it, all host names are at
+            127.0.0.1.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        program: Path,
+        port: int,
+        *arguments: str,
+        authority: Path | None = None,
+    ) -> None:
         self._port = port
+        local = [] if authority is None else ["--require", program.with_name("loopback.js")]
         super().__init__(
             program.stem,
-            ["node", program, str(port), *arguments],
+            ["node", *local, program, str(port), *arguments],
             log=folder / f"{program.stem}-{port}.log",
+            env=None if authority is None else {"NODE_EXTRA_CA_CERTS": str(authority)},
         )
 
     async def __aenter__(self) -> "NodeServer":
