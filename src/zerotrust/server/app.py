@@ -244,7 +244,12 @@ class Server:
         # The admin API, for administrators of this machine.
         self._join_tokens = JoinTokens(config.server)
         channel = AdminChannel(
-            self._agent_directory, self.sessions, self._audit, self._join_tokens, tasks
+            self._agent_directory,
+            self.sessions,
+            self._audit,
+            self._join_tokens,
+            tasks,
+            access=lambda: self.access.service,
         )
         self._admin = HttpListener(
             coalescer, channel.api, tasks, name="admin.socket", most=lambda: admin.MAX_CONNECTIONS
