@@ -94,7 +94,7 @@ def agent_page() -> str:
     }
     names[legacy.LEVEL] = "logging.level"
     parts = [_INTRODUCTION.format(title="The agent's file"), *_sections(AgentConfig, "")]
-    parts += ["## Handlers", *_handlers(), "## Older keys", _older(names)]
+    parts += [*_conditions(), "## Handlers", *_handlers(), "## Older keys", _older(names)]
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 

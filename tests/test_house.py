@@ -138,6 +138,7 @@ SAME_CONCEPT = {
     "join": "the agent's end, decision, command",
     "jwks": "JWKS documents of others that the agent fetches, the server's own",
     "metrics": "metrics of each part, their settings",
+    "pins": "decisions, commands",
     "policy": "a policy as data and as middleware",
     "refusals": "of agents, of people",
     "server": "settings, commands",

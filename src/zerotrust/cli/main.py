@@ -26,6 +26,7 @@ SERVER_PACKAGES: Final = {
     "bcrypt",
     "fido2",
     "jinja2",
+    "markupsafe",
     "publicsuffixlist",
     "segno",
     "sqlalchemy",
