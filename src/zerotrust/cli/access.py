@@ -110,6 +110,8 @@ def explain(  # noqa: PLR0913 - one argument for each option
     names = {"user": user, "machine": machine, "app": native_app}
     who = next((f"{kind} {name}" for kind, name in names.items() if name), "a stranger")
     _describe(who, found)
+    if ip is None and any({"ip", "country"} & {*step.failed} for step in found.steps):
+        typer.echo("note: no address was given; add --ip ADDRESS", err=True)
 
 
 def _describe(who: str, found: "access_admin.ExplanationView") -> None:

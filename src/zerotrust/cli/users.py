@@ -139,8 +139,8 @@ def disable(
 ) -> None:
     """Sign a user out everywhere, and keep them out.
 
-    Open WebSockets, downloads and event streams end within a second, and so do those of the user's
-    apps.
+    Open WebSockets, downloads and event streams end within a second. The user's apps, share links
+    and invitations end, too; they stay so when the user is enabled again.
     """
     from zerotrust.cli.admin_client import connect, question
     from zerotrust.cli.tables import counted, show_json

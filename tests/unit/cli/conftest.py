@@ -32,6 +32,11 @@ ACCESS: dict[str, Any] = {
             "links": True,
         },
         {"hosts": ["party.example.com"], "allow": [{"pin": True}]},
+        {
+            "hosts": ["lan.example.com"],
+            "allow": "signed_in",
+            "require": [{"ip": "10.0.0.0/8"}],
+        },
     ],
 }
 

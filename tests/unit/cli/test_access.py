@@ -31,6 +31,13 @@ def test_a_verdict_is_explained(ask: Ask) -> None:
     assert [line.split()[0] for line in out.splitlines() if "rules[0].allow[0]" in line] == ["yes"]
 
 
+def test_a_missing_address_is_noted(ask: Ask) -> None:
+    words = ("access", "explain", "https://lan.example.com/", "--user", "carla")
+    assert ask(*words)[2] == "note: no address was given; add --ip ADDRESS\n"
+    assert ask(*words, "--ip", "10.1.2.3")[1].startswith("user carla may enter")
+    assert ask(*words, "--ip", "192.0.2.1")[2] == ""
+
+
 def test_the_verdict_of_a_stranger(ask: Ask) -> None:
     out = ask("access", "explain", ALBUM)[1]
     assert out.startswith("a stranger has to sign in, by rules[0].allow\n")
@@ -66,6 +73,7 @@ def test_machines_and_apps(ask: Ask) -> None:
         ([ALBUM, "--user", "carla", "--provider", "main"], "has not signed in at main yet"),
         ([ALBUM, "--provider", "main"], "a provider needs a user"),
         ([ALBUM, "--ip", "10.1"], '"10.1" is no IP address'),
+        (["https://auth.example.com/me"], "has the sign-in pages, which are open to everyone"),
     ],
 )
 def test_what_cannot_be_explained(ask: Ask, words: list[str], error: str) -> None:

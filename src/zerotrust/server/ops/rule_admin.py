@@ -41,6 +41,8 @@ class RuleAdmin(AccessEndpoints):
         """Return the verdict about a request that is not made, with all its steps."""
         parts = self.parts
         url = parse_service_url(asked.url)
+        if url.host == parts.state.access.auth_host:
+            raise AccessError(f"{url.host} has the sign-in pages, which are open to everyone")
         now = parts.state.clock()
         credential = await self._credential(asked, url.host, now)
         request = GateRequest(
