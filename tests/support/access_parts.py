@@ -6,6 +6,7 @@ from zerotrust.accounts import sign_ins, users
 from zerotrust.db.access_tables import SignInRow
 from zerotrust.db.database import Database
 from zerotrust.model.access import Access
+from zerotrust.model.service_access import ServiceAccess
 from zerotrust.server.access.access_state import AccessState
 from zerotrust.server.access.access_tokens import AccessTokens
 from zerotrust.server.access.people import People
@@ -27,6 +28,10 @@ class StandingParts:
         self.links = ShareLinks(self.state)
         self.gates = GateTable(access)
         self.https_port = https_port
+        self.agents: dict[str, tuple[str, ServiceAccess | None]] = {}
+
+    def served_by(self, host: str) -> tuple[str, ServiceAccess | None]:
+        return self.agents.get(host, ("", None))
 
 
 def add_sign_in(database: Database, user: str, *, browser: str = "Firefox") -> int:

@@ -21,12 +21,13 @@ class GateTable:
         country_of: looks up the country of an address.
 
     Attributes:
+        country_of: looks up the country of an address.
         admin: the gate of `admin_host`, for those who may see the dashboard; None without one.
     """
 
     def __init__(self, access: Access, *, country_of: CountryOf = no_country) -> None:
         self.access = access
-        self._country_of = country_of
+        self.country_of = country_of
         self._exact: dict[str, Gate] = {}
         self._wildcards: dict[str, CompiledRule] = {}
         self._others: dict[str, Gate | None] = {}
@@ -74,7 +75,7 @@ class GateTable:
                 self._exact.setdefault(name, Gate(name, name, compiled))
 
     def _compile(self, rule: Rule) -> CompiledRule:
-        return CompiledRule(rule, country_of=self._country_of)
+        return CompiledRule(rule, country_of=self.country_of)
 
     def _default_rule(self) -> CompiledRule | None:
         default = self.access.default

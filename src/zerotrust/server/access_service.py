@@ -17,6 +17,7 @@ from zerotrust.db.database import Database
 from zerotrust.errors import StateError
 from zerotrust.model.access import Access
 from zerotrust.model.server import ServerConfig
+from zerotrust.model.service_access import ServiceAccess
 from zerotrust.net.asgi import AsgiApp, AsgiBridge
 from zerotrust.net.tasks import Tasks
 from zerotrust.server.access.access_state import AccessState
@@ -116,6 +117,11 @@ class AccessService:
         """Return the port on which browsers reach all host names."""
         return self._https_port
 
+    def served_by(self, host: str) -> tuple[str, ServiceAccess | None]:
+        """Return the agent of a host name, empty without one, and its service's `access`."""
+        agent, policy = self._registry.policy_of(host)
+        return agent, None if policy is None else policy.access
+
     async def start(self) -> None:
         """Read all that is in force, and follow its changes.
 
@@ -190,8 +196,8 @@ class AccessService:
         )
 
     def _origins(self, host: str) -> Sequence[str]:
-        _, policy = self._registry.policy_of(host)
-        return () if policy is None or policy.access is None else policy.access.origins
+        _, narrowing = self.served_by(host)
+        return () if narrowing is None else narrowing.origins
 
 
 def _gates(access: Access, country_of: CountryOf | None) -> GateTable:

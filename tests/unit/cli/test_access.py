@@ -1,10 +1,14 @@
 """Rules and verdicts, from the command line."""
 
 import json
+from typing import cast
 
 import pytest
 
+from tests.support.access_parts import StandingParts
+from tests.support.identities import DirectoryServer
 from tests.unit.cli.conftest import Ask
+from zerotrust.model.service_access import ServiceAccess
 
 pytestmark = pytest.mark.usefixtures("with_access")
 
@@ -60,6 +64,30 @@ def test_machines_and_apps(ask: Ask) -> None:
     out = ask("access", "explain", ALBUM, "--app", "phone")[1]
     assert out.startswith("app phone may enter")
     assert "app phone of user carla" in out
+
+
+def test_the_agent_may_narrow_what_the_rule_allows(ask: Ask, server: DirectoryServer) -> None:
+    words = ("access", "explain", ALBUM, "--user", "carla")
+    assert "none serves photos.example.com" in ask(*words)[1]
+    parts = cast("StandingParts", server.access)
+    parts.agents["photos.example.com"] = ("home", None)
+    assert "home serves photos.example.com" in ask(*words)[1]
+    narrowing = {"require": [{"signed_in": True}, {"group": "adults"}]}
+    parts.agents["photos.example.com"] = ("home", ServiceAccess.model_validate(narrowing))
+    out = ask(*words)[1]
+    assert out.startswith("user carla may not enter, by home: access.require[1]\n")
+    assert [line.split()[0] for line in out.splitlines() if "access.require" in line][1:] == [
+        "yes",
+        "no",
+    ]
+    ask("machine", "create", "frame")
+    out = ask("access", "explain", ALBUM, "--machine", "frame")[1]
+    assert out.startswith("machine frame may not enter, by home: access.require[0]\n")
+    narrowing = {"require": [{"path": "/album/*"}]}
+    parts.agents["photos.example.com"] = ("home", ServiceAccess.model_validate(narrowing))
+    assert ask(*words)[1].startswith("user carla may enter, by rules[0].allow\n")
+    out = ask("access", "explain", "https://photos.example.com/album%2f7", "--user", "carla")[1]
+    assert out.startswith("user carla gets the error ambiguous_path, by home: access.require[0]\n")
 
 
 @pytest.mark.parametrize(

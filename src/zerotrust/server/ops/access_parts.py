@@ -5,6 +5,7 @@ from typing import Protocol
 
 from zerotrust.access.gate_table import GateTable
 from zerotrust.errors import UserUnknown
+from zerotrust.model.service_access import ServiceAccess
 from zerotrust.net.json_api import CallError
 from zerotrust.server.access.access_state import AccessState
 from zerotrust.server.access.access_tokens import AccessTokens
@@ -58,6 +59,9 @@ class AccessParts(Protocol):
     @property
     def https_port(self) -> int:
         """The port in public URLs."""
+
+    def served_by(self, host: str) -> tuple[str, ServiceAccess | None]:
+        """Return the agent of a host name, empty without one, and its service's `access`."""
 
 
 FindParts = Callable[[], AccessParts | None]

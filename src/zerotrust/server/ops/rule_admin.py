@@ -1,11 +1,13 @@
 """Admin API: who may enter which host name, and why."""
 
+from dataclasses import replace
 from ipaddress import ip_address
 
-from zerotrust.access.explain import explain
-from zerotrust.access.gate import pass_for
+from zerotrust.access.conditions import CompiledCondition, may_sign_in
+from zerotrust.access.explain import Explanation, Step, explain
+from zerotrust.access.gate import VerdictKind, pass_for
 from zerotrust.access.gate_request import GateRequest
-from zerotrust.access.rule_words import who_may_enter
+from zerotrust.access.rule_words import condition_words, who_may_enter
 from zerotrust.access.subject import (
     ACCESS_WITHDRAWN,
     Credential,
@@ -13,7 +15,7 @@ from zerotrust.access.subject import (
     Subject,
     SubjectKind,
 )
-from zerotrust.errors import AccessError, UserUnknown
+from zerotrust.errors import AccessError, ForwardError, UserUnknown
 from zerotrust.model import access_admin as views
 from zerotrust.model.admin import NoParameters
 from zerotrust.server.access.people import UserInfo
@@ -52,6 +54,8 @@ class RuleAdmin(AccessEndpoints):
             unix_time=now,
         )
         found = explain(parts.gates, url.host, credential, request)
+        if found.kind in (None, VerdictKind.ALLOW):
+            found = self._narrowed(found, url.host, credential, request)
         return views.ExplanationView(
             host=url.host,
             verdict="error" if found.kind is None else found.kind.value,
@@ -64,6 +68,40 @@ class RuleAdmin(AccessEndpoints):
                 for step in found.steps
             ],
         )
+
+    def _narrowed(
+        self, found: Explanation, host: str, credential: Credential | None, request: GateRequest
+    ) -> Explanation:
+        """Add the conditions of the service in the agent's file to a verdict."""
+        agent, access = self.parts.served_by(host)
+        if not agent:
+            return replace(found, steps=[*found.steps, Step("agents", f"none serves {host}")])
+        gates = self.parts.gates
+        steps = [*found.steps, Step("agents", f"{agent} serves {host}")]
+        if found.kind is None or access is None:
+            return replace(found, steps=steps)
+        gate = gates.find(host)
+        counts = (
+            gate is not None
+            and credential is not None
+            and not credential.end_reason(request.unix_time)
+            and gate.counts(credential)
+        )
+        who = credential if counts else None
+        for index, model in enumerate(access.require):
+            condition = CompiledCondition(model, country_of=gates.country_of)
+            place = f"{agent}: access.require[{index}]"
+            try:
+                failed = tuple(condition.failures(who, request))
+            except ForwardError as error:
+                steps.append(Step(place, str(error), held=False))
+                return Explanation(None, place, error.code, steps)
+            steps.append(Step(place, condition_words(model), not failed, failed))
+            if failed:
+                signs_in = may_sign_in((condition,), who, request)
+                kind = VerdictKind.SIGN_IN if signs_in else VerdictKind.DENY
+                return Explanation(kind, place, steps=steps)
+        return replace(found, steps=steps)
 
     async def _credential(
         self, asked: views.ExplainRequest, host: str, now: float
