@@ -1,0 +1,328 @@
+"""A state machine over people, credentials, rules and time.
+
+Its one invariant: no request passes that the rules, read naively, would refuse.
+"""
+
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from tests.unit.access.credentials import NOW
+from tests.unit.access.naive_reading import Known, NaiveReading, Person, Visit
+from zerotrust.access.gate import VerdictKind
+from zerotrust.access.gate_request import GateRequest
+from zerotrust.access.gate_table import GateTable
+from zerotrust.access.subject import Credential, CredentialKind, Subject, SubjectKind
+from zerotrust.errors import ForwardError
+from zerotrust.model.access import Access
+
+HOSTS = ("a.lab.example.com", "b.lab.example.com", "app.example.com", "x.example.org")
+CLIENTS = ("10.1.2.3", "192.0.2.7")
+PLAIN = (
+    "/",
+    "/admin",
+    "/admin/x",
+    "/administrator",
+    "/share/1",
+    "/share/1/b",
+    "/share/10",
+    "/o?p=/admin/x",
+)
+ODD = ("//admin/x", "/admin%2fx", "/%61dmin/x", "/share/1;x/b", "/o;/admin", "/a\\..\\admin", "/share/1%2f..%2f10", "/share//1", "/%2561dmin")  # fmt: skip
+PATTERNS = st.sampled_from(["/admin/*", "/share/*", "/o", "/*"])
+AGES = st.sampled_from([60.0, 3600.0])
+
+ABOUT_PEOPLE = [
+    ("user", "anna"),
+    ("user", "ben"),
+    ("group", "family"),
+    ("group", "kids"),
+    ("email_domain", "example.com"),
+    ("signed_in", True),
+]
+PEOPLE = st.lists(st.sampled_from([*ABOUT_PEOPLE, ("method", "passkey")]), min_size=1, max_size=2)
+OWNERS = st.lists(st.sampled_from(ABOUT_PEOPLE), min_size=1, max_size=1)
+SUBJECTS = st.one_of(
+    PEOPLE.map(dict),
+    OWNERS.map(lambda owner: {"app": "phone*", **dict(owner)}),
+    st.sampled_from([{"machine": "ci-*"}, {"pin": True}, {"anyone": True}, {"app": "*"}]),
+)
+CIRCUMSTANCES = st.fixed_dictionaries(
+    {},
+    optional={
+        "ip": st.just("10.0.0.0/8"),
+        "until": st.sampled_from(["2027-01-15", "2027-01-16"]),
+        "path": PATTERNS,
+    },
+)
+CONDITIONS = SUBJECTS | st.builds(
+    lambda subject, other: {**subject, **other}, SUBJECTS, CIRCUMSTANCES
+)
+ALLOWS = st.one_of(
+    st.sampled_from(["anyone", "nobody", "signed_in"]), st.lists(CONDITIONS, min_size=1, max_size=3)
+)
+PATHS = st.builds(
+    lambda match, allow, fresh: {
+        "match": match,
+        "allow": allow,
+        **({"fresh": fresh} if fresh and allow not in ("anyone", "nobody") else {}),
+    },
+    st.lists(PATTERNS, min_size=1, max_size=2),
+    ALLOWS,
+    st.none() | AGES,
+)
+RULES = st.builds(
+    lambda allow, deny, require, paths, links, age: {
+        "allow": allow,
+        "deny": deny,
+        "require": require,
+        "paths": paths,
+        "links": links,
+        **({"max_age": age} if age and allow not in ("anyone", "nobody") else {}),
+    },
+    ALLOWS,
+    st.just([]) | st.lists(CONDITIONS, max_size=2),
+    st.just([]) | st.lists(CONDITIONS, max_size=1),
+    st.just([]) | st.lists(PATHS, max_size=2),
+    st.booleans(),
+    st.none() | AGES,
+)
+ACCESS = st.builds(
+    lambda rules, default: {
+        "auth_host": "auth.example.com",
+        "default": default,
+        "rules": [
+            {"hosts": [host], **rule}
+            for host, rule in zip(
+                ("*.lab.example.com", "a.lab.example.com", "app.example.com"), rules, strict=False
+            )
+        ],
+    },
+    st.lists(RULES, min_size=1, max_size=3),
+    st.sampled_from(["nobody", "signed_in", "public"]),
+)
+
+Pair = tuple[Known, Credential]
+
+
+class GateMachine(RuleBasedStateMachine):
+    """Credentials exist twice: as the gate knows them, and as the test has noted them."""
+
+    sign_ins = Bundle("sign_ins")
+    all = Bundle("all")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = NOW
+        self.people = {
+            "anna": Person("anna", {"family"}, "anna@example.com"),
+            "ben": Person("ben", {"family", "kids"}, "ben@example.org@example.com"),
+        }
+        self.pairs: list[Pair] = []
+
+    @initialize(access=ACCESS)
+    def begin(self, access: dict[str, Any]) -> None:
+        self.use(access)
+
+    def use(self, access: dict[str, Any]) -> None:
+        self.table = GateTable(Access.model_validate(access))
+        self.reading = NaiveReading(access)
+
+    def subject(self, name: str) -> Subject:
+        person = self.people[name]
+        return Subject(
+            kind=SubjectKind.USER,
+            id=f"u_{name}",
+            name=name,
+            groups=frozenset(person.groups),
+            emails=frozenset({person.email}),
+        )
+
+    def keep(self, known: Known, kind: CredentialKind, subject: Subject, **about: Any) -> Pair:
+        credential = Credential(
+            kind,
+            "1",
+            digest=bytes(32),
+            subject=subject,
+            ends_at=known.ends_at,
+            seen_at=known.seen_at,
+            idle=known.idle,
+            proven_at=known.proven_at,
+            host=known.host,
+            hosts=known.hosts,
+            path=known.path,
+            methods=known.methods,
+            **about,
+        )
+        pair = (known, credential)
+        self.pairs.append(pair)
+        return pair
+
+    @rule(
+        target=sign_ins,
+        name=st.sampled_from(["anna", "ben"]),
+        method=st.sampled_from(["passkey", "oidc"]),
+        lifetime=st.sampled_from([600.0, 86400.0]),
+        idle=st.sampled_from([0.0, 300.0]),
+    )
+    def sign_in(self, name: str, method: str, lifetime: float, idle: float) -> Pair:
+        known = Known(
+            "user",
+            person=self.people[name],
+            method=method,
+            ends_at=self.now + lifetime,
+            idle=idle,
+            seen_at=self.now,
+            proven_at=self.now,
+        )
+        return self.keep(known, CredentialKind.SIGN_IN, self.subject(name), method=method)
+
+    @rule(target=all, made_from=sign_ins, host=st.sampled_from(HOSTS))
+    def hand_over(self, made_from: Pair, host: str) -> Pair:
+        known, sign_in = made_from
+        own = Known(
+            "user", person=known.person, host=host, sign_in=known, proven_at=known.proven_at
+        )
+        assert known.person is not None
+        subject = self.subject(known.person.name)
+        return self.keep(own, CredentialKind.PASS, subject, sign_in=sign_in, method=sign_in.method)
+
+    @rule(
+        target=all,
+        kind=st.sampled_from(["machine", "app"]),
+        name=st.sampled_from(["ci-1", "phone 1", "other"]),
+        owner=st.sampled_from(["anna", "ben"]),
+        hosts=st.sampled_from([(), HOSTS[:1], ("*.lab.example.com",), HOSTS[2:]]),
+    )
+    def create_token(self, kind: str, name: str, owner: str, hosts: tuple[str, ...]) -> Pair:
+        of_app = kind == "app"
+        known = Known(kind, name, self.people[owner] if of_app else None, hosts=hosts)
+        subject = Subject(
+            kind=SubjectKind(kind),
+            id=f"{kind}:{name}",
+            name=name,
+            owner=self.subject(owner) if of_app else None,
+        )
+        return self.keep(known, CredentialKind.TOKEN, subject)
+
+    @rule(
+        target=all,
+        host=st.sampled_from(HOSTS),
+        path=st.sampled_from(["", "/", "/share/1", "/admin"]),
+        methods=st.sampled_from([(), ("GET", "HEAD")]),
+        creator=st.sampled_from(["anna", "ben", None]),
+    )
+    def use_link(self, host: str, path: str, methods: tuple[str, ...], creator: str | None) -> Pair:
+        known = Known(
+            "link",
+            host=host,
+            path=path,
+            methods=methods,
+            ends_at=self.now + 3600,
+            creator=self.people[creator] if creator else None,
+        )
+        owner = self.subject(creator) if creator else None
+        subject = Subject(kind=SubjectKind.LINK, id="link:1", owner=owner)
+        return self.keep(known, CredentialKind.PASS, subject)
+
+    @rule(target=all, host=st.sampled_from(HOSTS))
+    def enter_pin(self, host: str) -> Pair:
+        subject = Subject(kind=SubjectKind.PIN, id=f"pin:{host}")
+        return self.keep(Known("pin", host=host), CredentialKind.PASS, subject)
+
+    @rule(made_from=consumes(sign_ins))
+    def sign_out(self, made_from: Pair) -> None:
+        made_from[0].ended = True
+        made_from[1].ended = "signed out"
+
+    @rule(pair=consumes(all))
+    def revoke(self, pair: Pair) -> None:
+        pair[0].ended = True
+        pair[1].ended = "access withdrawn"
+
+    @rule(pair=sign_ins)
+    def prove_again(self, pair: Pair) -> None:
+        pair[0].proven_at = pair[1].proven_at = self.now
+
+    @rule(pair=sign_ins | all)
+    def be_active(self, pair: Pair) -> None:
+        pair[0].seen_at = pair[1].seen_at = self.now
+
+    @rule(name=st.sampled_from(["anna", "ben"]), group=st.sampled_from(["family", "kids"]))
+    def change_groups(self, name: str, group: str) -> None:
+        self.people[name].groups ^= {group}
+        for _, credential in self.pairs:
+            subject = credential.subject
+            if subject.name == name:
+                credential.subject = self.subject(name)
+            elif subject.owner is not None and subject.owner.name == name:
+                credential.subject = Subject(
+                    kind=subject.kind, id=subject.id, name=subject.name, owner=self.subject(name)
+                )
+            else:
+                continue
+            credential.verdicts = None
+
+    @rule(access=ACCESS)
+    def change_rules(self, access: dict[str, Any]) -> None:
+        self.use(access)
+
+    @rule(seconds=st.sampled_from([1.0, 60.0, 299.0, 3600.0, 50_000.0]))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(
+        path=st.sampled_from([*PLAIN, *ODD]),
+        method=st.sampled_from(["GET", "HEAD", "POST"]),
+        client=st.sampled_from(CLIENTS),
+    )
+    def visit(self, path: str, method: str, client: str) -> None:
+        self.compare(path, method, client)
+
+    def compare(self, target: str, method: str, client: str) -> None:
+        for known, credential in (None, None), *self.pairs:
+            for host in HOSTS:
+                asked = Visit(host, target, method, client, self.now)
+                passes = self.passes(credential, asked)
+                expected = self.reading.lets_in(known, asked)
+                assert expected or not passes, (known, asked)
+                if target in PLAIN:
+                    assert passes == expected, (known, asked)
+
+    @invariant()
+    def nothing_passes_that_the_rules_refuse(self) -> None:
+        if hasattr(self, "table"):
+            self.compare("/share/1", "GET", CLIENTS[0])
+
+    def passes(self, credential: Credential | None, asked: Visit) -> bool:
+        gate = self.table.find(asked.host)
+        if gate is None:
+            return True
+        request = GateRequest(
+            asked.method.encode(),
+            asked.target.encode(),
+            client=asked.client.encode(),
+            unix_time=asked.now,
+        )
+        try:
+            return gate.judge(credential, request).kind is VerdictKind.ALLOW
+        except ForwardError:
+            return False
+
+
+@pytest.mark.timeout(90)
+def test_no_request_passes_that_the_rules_would_refuse() -> None:
+    run_state_machine_as_test(
+        GateMachine, settings=settings(max_examples=100, stateful_step_count=30, deadline=None)
+    )
