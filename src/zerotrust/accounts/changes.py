@@ -4,6 +4,7 @@ Transactions run one at a time (`db.postgresql`, `db.sqlite`), so a change with 
 never committed after one with a higher number. A number that is missing was rolled back.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 from sqlalchemy import delete, func, select
@@ -25,7 +26,14 @@ KEPT: Final = 3600
 
 def add(session: Session, kind: str, subject: str | int, *, now: int) -> None:
     """Note that the row of a subject has changed."""
-    session.add(ChangeRow(at=now, kind=kind, subject=str(subject)))
+    add_all(session, kind, [subject], now=now)
+
+
+def add_all(
+    session: Session, kind: str, subjects: Iterable[str] | Iterable[int], *, now: int
+) -> None:
+    """Note that the rows of several subjects have changed."""
+    session.add_all([ChangeRow(at=now, kind=kind, subject=str(subject)) for subject in subjects])
     session.flush()
 
 

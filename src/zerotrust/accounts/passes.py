@@ -13,6 +13,5 @@ def end_oldest(session: Session, count: int, *, now: int) -> int:
     order = (PassRow.sign_in.is_not(None), PassRow.number)
     numbers = list(session.scalars(query.order_by(*order).limit(count)))
     session.execute(update(PassRow).where(PassRow.number.in_(numbers)).values(ended_at=now))
-    for number in numbers:
-        changes.add(session, changes.PASS, number, now=now)
+    changes.add_all(session, changes.PASS, numbers, now=now)
     return len(numbers)

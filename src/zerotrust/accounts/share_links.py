@@ -210,8 +210,7 @@ def remove_of(session: Session, user_id: str, *, now: int) -> None:
     """Remove the links of a user, and the passes that they have made."""
     links = select(ShareLinkRow.id).where(ShareLinkRow.created_by == user_id)
     passes = select(PassRow.number).where(PassRow.link_id.in_(links))
-    for number in session.scalars(passes).all():
-        changes.add(session, changes.PASS, number, now=now)
+    changes.add_all(session, changes.PASS, session.scalars(passes).all(), now=now)
     session.execute(delete(PassRow).where(PassRow.link_id.in_(links)))
     session.execute(delete(ShareLinkRow).where(ShareLinkRow.created_by == user_id))
 

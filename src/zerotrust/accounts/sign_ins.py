@@ -1,6 +1,6 @@
 """Sign-ins of users: begun, proven again, ended."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from sqlalchemy import delete, select, update
@@ -74,31 +74,33 @@ def end(
     now: int,
     action: str = "session.ended",
 ) -> int:
-    """End sign-ins of a user with their passes and unused codes; return the number.
+    """End sign-ins of a user with their passes; return the number.
+
+    There is one audit record for all of them.
 
     Args:
         why: reason, as in `access.subject`.
     """
-    count = 0
-    for row in rows:
-        if row.ended_at is not None:
-            continue
-        count += 1
+    live = [row for row in rows if row.ended_at is None]
+    if not live:
+        return 0
+    for row in live:
         row.ended_at, row.why = now, why
-        session.execute(
-            update(PassRow)
-            .where(PassRow.sign_in == row.number, PassRow.ended_at.is_(None))
-            .values(ended_at=now)
-        )
-        changes.add(session, changes.SIGN_IN, row.number, now=now)
-        details: dict[str, str | int] = {
-            "user": user.name,
-            "user_id": user.id,
-            "sign_in": row.number,
-            "why": why,
-        }
-        audit.append(session, at=now, actor=actor, action=action, details=details)
-    return count
+    numbers = [row.number for row in live]
+    session.execute(
+        update(PassRow)
+        .where(PassRow.sign_in.in_(numbers), PassRow.ended_at.is_(None))
+        .values(ended_at=now)
+    )
+    changes.add_all(session, changes.SIGN_IN, numbers, now=now)
+    details: dict[str, str | Sequence[str]] = {
+        "user": user.name,
+        "user_id": user.id,
+        "sign_ins": [str(number) for number in numbers],
+        "why": why,
+    }
+    audit.append(session, at=now, actor=actor, action=action, details=details)
+    return len(live)
 
 
 def end_all(session: Session, user: UserRow, *, why: str, actor: str, now: int) -> int:

@@ -464,14 +464,14 @@ async def test_ten_thousand_passes_end_quickly(servers: Stores, measured: Measur
     with store.database.transaction() as session:
         fill(session, users=2, sign_ins=200, passes=20_000, now=now)
     await store.state.load()
-    begun = time.perf_counter()
+    begun, begun_at = time.process_time(), time.perf_counter()
     assert await store.people.disable("user-1", actor="uid 0") == 100
-    took = time.perf_counter() - begun
+    took, waited = time.process_time() - begun, time.perf_counter() - begun_at
     ended = [found for found in store.state.index.all() if found.ended]
     assert len(ended) == 10_100
     assert store.notified == 1
-    measured(f"10,000 passes of a user ended in {took:.2f} s")
-    assert took < 1
+    measured(f"10,000 passes of a user ended in {waited:.2f} s ({took:.2f} s of the processor)")
+    assert took < 0.5
     assert len(store.state.index.of_kind(CredentialKind.PASS)) == 10_000
 
 
