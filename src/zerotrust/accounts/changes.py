@@ -29,9 +29,7 @@ def add(session: Session, kind: str, subject: str | int, *, now: int) -> None:
     add_all(session, kind, [subject], now=now)
 
 
-def add_all(
-    session: Session, kind: str, subjects: Iterable[str] | Iterable[int], *, now: int
-) -> None:
+def add_all(session: Session, kind: str, subjects: Iterable[str | int], *, now: int) -> None:
     """Note that the rows of several subjects have changed."""
     session.add_all([ChangeRow(at=now, kind=kind, subject=str(subject)) for subject in subjects])
     session.flush()
