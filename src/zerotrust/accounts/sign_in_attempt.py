@@ -14,8 +14,8 @@ _BROWSER_LENGTH = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PasskeyUse:
-    """A signature of a passkey, which has been verified.
+class PasskeySignature:
+    """A verified signature of a passkey.
 
     Attributes:
         spent: digest of the challenge.
@@ -55,7 +55,7 @@ class SignInAttempt:
         if not sign_ins.spend(self.session, digest, now=self.now):
             self.refuse("this attempt to sign in was completed before; start again")
 
-    def use_passkey(self, use: PasskeyUse) -> UserRow:
+    def use_passkey(self, use: PasskeySignature) -> UserRow:
         """Note the use of a passkey; return its user.
 
         Raises:

@@ -15,7 +15,7 @@ from zerotrust.access.subject import (
     CredentialKind,
 )
 from zerotrust.accounts import hand_overs, identities, pairings, sign_ins, users
-from zerotrust.accounts.sign_in_attempt import PasskeyUse, SignInAttempt
+from zerotrust.accounts.sign_in_attempt import PasskeySignature, SignInAttempt
 from zerotrust.db.access_tables import IdentityRow, SignInRow
 from zerotrust.errors import AccessRefused
 from zerotrust.model.access import Sessions
@@ -98,7 +98,7 @@ class SignIns:
         have been cloned.
         """
         self._state.admit(browser.client)
-        use = PasskeyUse(
+        use = PasskeySignature(
             credential_id=credential_id, counter=counter, backed_up=backed_up, spent=spent
         )
 
@@ -124,7 +124,7 @@ class SignIns:
         """
         self._check(sign_in)
         self._state.admit(browser.client)
-        use = PasskeyUse(
+        use = PasskeySignature(
             credential_id=credential_id, counter=counter, backed_up=backed_up, spent=spent
         )
 
