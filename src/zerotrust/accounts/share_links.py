@@ -155,7 +155,10 @@ def use(
     session.add(made)
     session.flush()
     changes.add(session, changes.PASS, made.number, now=now)
-    _record(session, "link.used", row, actor=client, now=now, details={"pass": made.number})
+    left_out = rationed("link.used")
+    if left_out is not None:
+        details = {"pass": made.number, "left_out": left_out}
+        _record(session, "link.used", row, actor=client, now=now, details=details)
     return made
 
 

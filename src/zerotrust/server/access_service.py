@@ -163,6 +163,7 @@ class AccessService:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
         self._running.clear()
+        await self.state.close()
 
     # ---- inside
 

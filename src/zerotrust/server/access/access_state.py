@@ -6,6 +6,7 @@ changes of other servers.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -77,6 +78,8 @@ class AccessState:
             seen_late=expiry.SEEN_LATE if database.shared else 0.0,
         )
         self._applied = 0
+        self._is_configured = True
+        self._left_file: set[str] = set()
         self._read_at = clock()
         self._touched_at = self._forgot_at = clock()
         self._next_catch_up: asyncio.Task[None] | None = None
@@ -122,7 +125,9 @@ class AccessState:
         while True:
             await asyncio.sleep(FOLLOW_EACH)
             try:
-                if self.database.shared:
+                if not self._is_configured:
+                    await self._configure()
+                elif self.database.shared:
                     await self._read()
                 if self.clock() - self._touched_at >= TOUCH_EACH:
                     await self.touch()
@@ -154,24 +159,17 @@ class AccessState:
         The sessions of users that are no longer in the file end.
 
         Raises:
-            StateError: the database can't be used; who is no longer in the file is out
-                nevertheless.
+            StateError: the database can't be used. Users that are no longer in the file are out
+                nevertheless; the rest follows as soon as the database can be used.
         """
-        gone = self.subjects.file.keys() - {user.name for user in access.users}
-        changed = access != self.access
+        self._left_file |= self.subjects.file.keys() - {user.name for user in access.users}
+        self._is_configured &= access == self.access
         self.access = access
         self._updates.access = access
         self.subjects.reconfigure(access)
         if self._updates.refresh_users():
             self._notify()
-
-        def work(session: Session, now: int) -> None:
-            users.withdraw_from_file(session, gone, now=now)
-            if changed:
-                audit.append(session, at=now, actor="server", action="access.changed")
-
-        await self.run(work)
-        await self._shielded(lambda session, now: None, _sign_ins_and_tokens)
+        await self._configure()
 
     async def touch(self) -> None:
         """Write the last use of all sign-ins and tokens; end and forget what is over.
@@ -205,6 +203,12 @@ class AccessState:
             if credential is not None and credential.seen_at < at:
                 credential.seen_at = float(at)
         await self._end_expired()
+
+    async def close(self) -> None:
+        """Write the last uses, and wait for the decisions that run."""
+        with contextlib.suppress(StateError):
+            await self.touch()
+        await asyncio.gather(*self._running, return_exceptions=True)
 
     def admit(self, client: str) -> None:
         """Count an attempt of a client network at a code, link, PIN or passkey: 10 a minute.
@@ -257,6 +261,20 @@ class AccessState:
         result, state = await self.database.run(whole)
         self._apply(state)
         return result
+
+    async def _configure(self) -> None:
+        """Bring the database and the index to the configuration."""
+        left, known = set(self._left_file), self._is_configured
+
+        def work(session: Session, now: int) -> None:
+            users.withdraw_from_file(session, left, now=now)
+            if not known:
+                audit.append(session, at=now, actor="server", action="access.changed")
+
+        await self.run(work)
+        self._left_file -= left
+        await self._shielded(lambda session, now: None, _sign_ins_and_tokens)
+        self._is_configured = True
 
     async def _read(self) -> None:
         await self._shielded(lambda session, now: None, _changes)

@@ -1,8 +1,10 @@
 """Sign-ins, their hand-over to services, passes, pairing, and their end."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from sqlalchemy.orm import Session
 
@@ -17,11 +19,15 @@ from zerotrust.access.subject import (
 from zerotrust.accounts import hand_overs, identities, pairings, sign_ins, users
 from zerotrust.accounts.sign_in_attempt import PasskeySignature, SignInAttempt
 from zerotrust.db.access_tables import IdentityRow, SignInRow
-from zerotrust.errors import AccessRefused
+from zerotrust.errors import AccessRefused, TooManyTries
+from zerotrust.limits.gcra import CellRate
 from zerotrust.model.access import Sessions
 from zerotrust.server.access.access_state import AccessState
 from zerotrust.server.access.people import ProviderAccount, facts_of
 from zerotrust.server.access.refresh_seal import RefreshSeal
+
+HAND_OVERS_A_MINUTE: Final = 1200
+"""Of one sign-in: each writes a row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +62,7 @@ class SignIns:
     def __init__(self, state: AccessState, *, seal: RefreshSeal | None = None) -> None:
         self._state = state
         self._seal = seal
+        self._hand_overs = CellRate(HAND_OVERS_A_MINUTE, 60)
 
     async def by_provider(
         self, account: ProviderAccount, browser: BrowserInfo, *, spent: bytes
@@ -141,6 +148,9 @@ class SignIns:
     ) -> str:
         """Return a one-time code, good for 60 s, that carries a sign-in to a host name."""
         self._check(sign_in)
+        early = self._hand_overs.take(sign_in.id.encode(), time.monotonic())
+        if wait := self._hand_overs.wait(early):
+            raise TooManyTries(f"too many pages at once; try again in {wait} s", retry_after=wait)
         code = new_cookie()
         await self._state.run(
             lambda session, now: hand_overs.add(

@@ -482,3 +482,41 @@ async def test_a_refused_decision_leaves_only_its_record(store: Store) -> None:
     with store.database.transaction() as session:
         assert session.scalar(select(func.count()).select_from(SpentRow)) == 0
     assert store.actions()[-1] == "sign_in.refused"
+
+
+async def test_a_configuration_reaches_a_database_that_comes_back(
+    servers: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FOLLOW_EACH", 0.01)
+    store = await servers.start(users=[{"name": "anna"}])
+    await store.passkey("ben")
+    sign_in = (await store.sign_in(await store.passkey("anna"))).credential
+    run = store.database.run
+
+    async def lost(work: object) -> object:
+        raise StateError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.database, "run", lost)
+        with pytest.raises(StateError):
+            await store.state.reconfigure(access())
+    assert store.database.run == run
+    assert sign_in.ended == ACCESS_WITHDRAWN
+    async with following(store):
+        await eventually(lambda: "access.changed" in store.actions(), "the change in the audit")
+    assert "session.ended" in store.actions()
+
+
+async def test_what_runs_is_finished_before_the_end(store: Store) -> None:
+    sign_in = (await store.sign_in(await store.passkey("anna"))).credential
+    store.clock.now += 60
+    sign_in.seen_at = store.clock.now
+    task = asyncio.get_running_loop().create_task(
+        store.people.add_to_group("family", "anna", actor="uid 0")
+    )
+    await asyncio.sleep(0)
+    task.cancel()
+    await store.state.close()
+    assert sign_in.subject.groups == {"family"}
+    with store.database.transaction() as session:
+        assert session.scalar(select(SignInRow.seen_at)) == store.clock.now

@@ -1,0 +1,71 @@
+"""Tests of zerotrust.server.access.subjects."""
+
+import dataclasses
+
+from tests.support.people import access
+from zerotrust.accounts.live_state import Account, KnownUser
+from zerotrust.server.access.subjects import EVERY_PROVIDER, Subjects
+
+ANNA = KnownUser(
+    "u_1",
+    "anna",
+    None,
+    "",
+    "database",
+    False,
+    frozenset({"friends"}),
+    (
+        Account("google", "anna@gmail.example", "Anna G", ("ops", "a/b"), {"hd": "x"}),
+        Account("main", None, "Anna M", ("dev",), {}),
+    ),
+)
+
+
+def test_a_subject_has_what_the_way_of_signing_in_proves() -> None:
+    filed = {"name": "anna", "email": "anna@example.com", "groups": ["family"]}
+    subjects = Subjects(access(users=[filed]))
+    subjects.put(ANNA)
+    key, google = subjects.of("u_1", ""), subjects.of("u_1", "google")
+    assert key is subjects.of("u_1", "")
+    assert key is not None
+    assert google is not None
+    assert key.groups == {"friends", "family"}
+    assert key.emails == {"anna@example.com"}
+    assert (key.provider, key.claims, key.shown_name) == ("", {}, "anna")
+    assert google.groups == {"friends", "family", "google/ops", "google/a/b"}
+    assert google.emails == {"anna@example.com", "anna@gmail.example"}
+    assert (google.provider, google.claims, google.shown_name) == ("google", {"hd": "x"}, "Anna G")
+    owner = subjects.of("u_1", EVERY_PROVIDER)
+    assert owner is not None
+    assert owner.groups == google.groups | {"main/dev"}
+    assert (owner.provider, owner.claims) == ("", {})
+    assert subjects.of("u_2", "") is None
+    assert (subjects.name("u_1"), subjects.name("u_2")) == ("anna", "")
+
+
+def test_a_provider_cannot_name_a_local_group() -> None:
+    subjects = Subjects(access())
+    hostile = Account("evil", None, "", ("../admins", "/admins", "admins"), {})
+    subjects.put(ANNA._replace(groups=frozenset(), accounts=(hostile,)))
+    subject = subjects.of("u_1", "evil")
+    assert subject is not None
+    assert all(group.startswith("evil/") for group in subject.groups)
+
+
+def test_users_are_active_unless_disabled_or_gone_from_the_file() -> None:
+    subjects = Subjects(access(users=[{"name": "anna"}]))
+    subjects.put(ANNA._replace(source="file"))
+    assert subjects.is_active("u_1")
+    before = subjects.of("u_1", "")
+    subjects.reconfigure(access())
+    assert not subjects.is_active("u_1")
+    subjects.put(ANNA)
+    assert subjects.is_active("u_1")
+    assert subjects.of("u_1", "") == before
+    assert before is not None
+    assert dataclasses.replace(before) == before
+    subjects.put(ANNA._replace(disabled=True))
+    assert not subjects.is_active("u_1")
+    subjects.remove("u_1")
+    assert not subjects.is_active("u_1")
+    assert subjects.ids() == []
