@@ -185,6 +185,7 @@ class Browser:
 
     Attributes:
         keeps_cookies: False for one that blocks them.
+        faults: errors that left the application.
     """
 
     def __init__(self, server: PortalServer, *, client: str = "203.0.113.5") -> None:
@@ -192,6 +193,7 @@ class Browser:
         self.client = client
         self.cookies: dict[str, dict[str, str]] = {}
         self.keeps_cookies = True
+        self.faults: list[Exception] = []
         self.agent = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 
     async def get(self, url: str, *, follow: bool = True, **headers: str) -> Reply:
@@ -276,7 +278,10 @@ class Browser:
         async def send(message: Any) -> None:
             messages.append(message)
 
-        await self.server.app()(scope, receive, send)
+        try:
+            await self.server.app()(scope, receive, send)
+        except Exception as error:
+            self.faults.append(error)
         start = messages[0]
         headers = [(key.decode(), value.decode()) for key, value in start["headers"]]
         for key, value in headers:

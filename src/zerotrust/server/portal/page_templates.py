@@ -40,6 +40,7 @@ class PageTemplates:
         self._environment.globals["static_url"] = self.static.url
         self._environment.filters["moment"] = moment
         self._environment.filters["foreign"] = foreign
+        self._environment.filters["sentence"] = sentence
 
     def page(
         self, request: Request, name: str, /, *, status: int = 200, **values: Any
@@ -76,3 +77,9 @@ def moment(seconds: float | None) -> Markup:
 def foreign(text: str) -> str:
     """Return a stranger's text, cut."""
     return text if len(text) <= MAX_FOREIGN_TEXT else f"{text[: MAX_FOREIGN_TEXT - 1]}…"
+
+
+def sentence(text: str) -> str:
+    """Return the message of an error as a sentence; empty if it is."""
+    whole = text[:1].upper() + text[1:]
+    return whole if not whole or whole.endswith((".", "!", "?")) else f"{whole}."

@@ -98,7 +98,7 @@ def qr_code(url: str) -> Markup:
     """Return a QR code as inline SVG without styles."""
     return Markup(  # noqa: S704 - the library escapes, and the URL is ours
         segno.make(url, micro=False).svg_inline(
-            scale=5, border=3, dark="#000", light="#fff", svgclass="qr", lineclass=None
+            border=3, dark="#000", light="#fff", svgclass="qr", lineclass=None, omitsize=True
         )
     )
 

@@ -38,7 +38,7 @@ from zerotrust.server.access.people import NewPasskey
 MAX_CREDENTIAL_ID: Final = 1023
 """Longest id of a passkey in bytes (WebAuthn s5.8.3)."""
 
-_ALGORITHMS: Final = (-7, -8, -257)
+ALGORITHMS: Final = (-7, -8, -257)
 """ES256, EdDSA and RS256: what authenticators have."""
 _TIMEOUT: Final = 300_000
 _SIGN_IN: Final = "sign_in"
@@ -109,7 +109,7 @@ class PasskeyCeremony:
         self._server.allowed_algorithms = [
             parameters
             for parameters in self._server.allowed_algorithms
-            if parameters.alg in _ALGORITHMS
+            if parameters.alg in ALGORITHMS
         ]
 
     def sign_in_options(self) -> dict[str, Any]:
@@ -193,7 +193,7 @@ class PasskeyCeremony:
             found = authenticator.credential_data
             acceptable = (
                 found is not None
-                and found.public_key.get(3) in _ALGORITHMS
+                and found.public_key.get(3) in ALGORITHMS
                 and 0 < len(found.credential_id) <= MAX_CREDENTIAL_ID
                 and found.credential_id == response.raw_id
             )

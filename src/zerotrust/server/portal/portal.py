@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 
 from zerotrust.errors import (
     AccessError,
@@ -21,7 +21,7 @@ from zerotrust.server.portal.hand_over_pages import HandOverPages
 from zerotrust.server.portal.invitation_pages import InvitationPages
 from zerotrust.server.portal.me_pages import MePages
 from zerotrust.server.portal.own_session import ProofTooOld
-from zerotrust.server.portal.page_templates import Action
+from zerotrust.server.portal.page_templates import Action, sentence
 from zerotrust.server.portal.pairing_pages import PairingPages
 from zerotrust.server.portal.passkey_pages import PasskeyPages
 from zerotrust.server.portal.security_headers import SecurityHeaders
@@ -77,22 +77,9 @@ class Portal:
         self.app: ASGIApp = SecurityHeaders(self._answer)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request; an error of ours is logged and never leaves the application."""
+        """Answer a request; raises what is an error of ours, after its page (`net.asgi` logs it)."""
         at_auth_host = scope["state"]["host"] == self._site.access.auth_host
-        started = False
-
-        async def watched_send(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        try:
-            app = self._auth if at_auth_host else self._service
-            await app(scope, receive, watched_send)
-        except Exception:  # Starlette has answered with `_fault`, if that was still possible
-            _log.exception("page failed", path=scope["path"])
-            if not started:
-                raise
+        await (self._auth if at_auth_host else self._service)(scope, receive, send)
 
     def _application(self, *routes: Route) -> Starlette:
         handlers: Mapping[Any, ExceptionHandler] = {
@@ -123,8 +110,7 @@ class Portal:
                 response.headers["Retry-After"] = "30"
                 return response
             case _:
-                _log.error("page failed", exc_info=error, path=request.url.path)
-                return self._problem(request, "Something went wrong", _OUR_FAULT, 500)
+                raise error
 
     async def _http_error(self, request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
@@ -148,12 +134,6 @@ class Portal:
         return self._site.templates.message(
             request, title, sentence(text), status=status, actions=[action]
         )
-
-
-def sentence(text: str) -> str:
-    """Return the message of an error as a sentence."""
-    whole = text[:1].upper() + text[1:]
-    return whole if whole.endswith((".", "!", "?")) else f"{whole}."
 
 
 _TRY_LATER: Final = "The server cannot read its database. Try again in a minute."

@@ -87,13 +87,15 @@ class UserLinksPages:
             created_by=sign_in.subject.id,
             actor=actor_of(sign_in),
         )
+        parts = urlsplit(issued.url)
+        link = f"{self._site.origin(parts.hostname or '')}{parts.path}#{parts.fragment}"
         return self._site.templates.page(
             request,
             "share_link",
             title="Share link",
-            url=issued.url,
+            url=link,
             shared=url,
-            qr=qr_code(issued.url),
+            qr=qr_code(link),
             expires_at=issued.expires_at,
         )
 

@@ -155,23 +155,24 @@ async def test_ten_tabs_do_not_disturb_one_another(browser: Browser, anna: Authe
     ]
 
 
-@pytest.mark.parametrize("target", [t for t in HOSTILE if "\ud800" not in t], ids=ascii)
-async def test_a_hostile_target_does_not_leave_the_host(signed_in: Browser, target: str) -> None:
-    attempt = Attempt.begin(new_way(), host=PHOTOS, to="/x")
-    query = {
-        **{key: value[0] for key, value in parse_qs(attempt.to_query()).items()},
-        "to": target,
-    }
-    handed = await signed_in.get(f"https://{AUTH}/go?{urlencode(query)}", follow=False)
-    assert handed.status == 303
-    parts = urlsplit(handed.header("location"))
-    assert (parts.netloc, parts.path) == (PHOTOS, "/.0trust/in")
-    assert parse_qs(parts.query)["to"] == ["/"]
-    landed = await signed_in.get(await arrival_of(signed_in))
-    assert landed.status == 200
-    query = urlencode({"to": target})
-    on = await signed_in.get(f"https://{PHOTOS}/.0trust/landed?{query}", follow=False)
-    assert (on.status, on.header("location")) == (303, "/")
+async def test_no_hostile_target_leaves_the_host(signed_in: Browser) -> None:
+    await signed_in.get(PAGE)
+    way = new_way()
+    for target in HOSTILE:
+        if "\ud800" in target:
+            continue  # no query can have it
+        good = Attempt.begin(way, host=PHOTOS, to="/x").to_query()
+        query = good.replace("to=%2Fx", urlencode({"to": target}))
+        handed = await signed_in.get(f"https://{AUTH}/go?{query}", follow=False)
+        parts = urlsplit(handed.header("location"))
+        assert (handed.status, parts.netloc, parts.path) == (303, PHOTOS, "/.0trust/in"), target
+        assert parse_qs(parts.query)["to"] == ["/"], target
+        for path in ("in", "landed"):
+            arrived = parts.query.replace("to=%2F", urlencode({"to": target}))
+            url = f"https://{PHOTOS}/.0trust/{path}?{arrived}"
+            on = await signed_in.get(url, follow=False)
+            assert on.status == 303, target
+            assert on.header("location") in ("/", "/.0trust/landed?to=%2F"), target
 
 
 async def test_a_page_can_ask_who_is_signed_in(signed_in: Browser) -> None:

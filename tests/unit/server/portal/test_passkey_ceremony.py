@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from fido2.utils import websafe_decode, websafe_encode
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.authenticator import Authenticator
@@ -257,7 +257,7 @@ async def test_an_old_challenge_is_refused(
 async def test_other_algorithms_are_refused(
     ceremony: PasskeyCeremony, device: Authenticator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zerotrust.server.portal.passkey_ceremony._ALGORITHMS", (-8,))
+    monkeypatch.setattr("zerotrust.server.portal.passkey_ceremony.ALGORITHMS", (-8,))
     with pytest.raises(AccessRefused):
         await register(ceremony, device)
 
@@ -290,7 +290,6 @@ NAMES = [
 ]
 
 
-@settings(max_examples=150)
 @given(
     junk=st.one_of(st.text(max_size=30), VALUES.map(json.dumps)),
     name=st.sampled_from(NAMES),
@@ -314,7 +313,6 @@ async def test_any_answer_is_verified_or_refused(
             await ceremony.verify_sign_in(text, Known())
 
 
-@settings(max_examples=150)
 @given(cut=st.integers(0, 400), flipped=st.integers(1, 255), at=st.integers(0, 400))
 async def test_a_changed_authenticator_answer_is_refused(cut: int, flipped: int, at: int) -> None:
     ceremony = PasskeyCeremony(rp_id=RP_ID, origin=ORIGIN, keys=Keys())
