@@ -93,12 +93,13 @@ class Example:
         """Create a join token for the host names in agent.yaml, and join with it."""
         hosts = re.findall(r"[\w*.-]+\.localhost", self.agent_file.read_text())
         options = [word for host in dict.fromkeys(hosts) for word in ("--host", host)]
-        token = self._command(
+        token = self.command(
             "tokens", "create", "--agent", self._name, *options, "--config", "server.yaml"
         )
-        self._command("agent", "join", token.strip(), "--force", "--dir", ".")
+        self.command("agent", "join", token.strip(), "--force", "--dir", ".")
 
-    def _command(self, *words: str) -> str:
+    def command(self, *words: str) -> str:
+        """Run a command on the server's machine, in the folder with its file; return its output."""
         done = subprocess.run(
             [PRODUCT, *words],
             cwd=self._folder,
