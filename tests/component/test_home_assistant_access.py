@@ -7,9 +7,10 @@ password of Basic; and its webhook, which the profile opens.
 import base64
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.support.commands import Commands
 from tests.support.entrypoint import Entrypoint
@@ -19,6 +20,7 @@ from tests.support.home_assistant import (
     install,
     sign_in_by_web_view,
 )
+from tests.support.person import Person, pairing_code
 from tests.support.stack import Authority, Stack, service
 from zerotrust.access.profiles import PROFILES
 
@@ -31,7 +33,7 @@ pytestmark = [
 ]
 
 HOST = "home.localhost"
-ACCESS = {
+ACCESS: dict[str, Any] = {
     "auth_host": "auth.localhost",
     "users": [{"name": "anna", "groups": ["family"]}],
     "rules": [
@@ -155,6 +157,29 @@ async def test_the_web_view_with_a_token(home: Home) -> None:
     answer = await sign_in_by_web_view(home.caddy, HOST, with_token(home))
     again = CompanionApp(home.caddy, HOST, (with_token(home),))
     assert (await again.sign_in(answer.json()["result"])).status == 200
+
+
+async def test_the_web_view_of_a_paired_device(home: Home) -> None:
+    """Anna signs in with her passkey, and lets the app's web view in with a code."""
+    anna, device = (Person(home.caddy, ACCESS["auth_host"]) for _ in range(2))
+    invited = await home.commands("user", "invite", "anna")
+    await anna.accept_invitation(invited.out.strip())
+    token = await anna.token_of(anna.auth_url("/me"))
+    page = await anna.send_form(anna.auth_url("/me/devices"), csrf=token)
+    await device.send_form(device.auth_url("/pair"), code=pairing_code(page))
+    page = await device.open(home.caddy.url(HOST, "/auth/authorize"))
+    assert page.status == 200
+    assert b"Home Assistant" in page.body
+    answer = await sign_in_by_web_view(home.caddy, HOST, ("Cookie", device.cookie(HOST)))
+    native = CompanionApp(home.caddy, HOST, (("Cookie", device.cookie(HOST)),))
+    assert (await native.sign_in(answer.json()["result"])).status == 200
+    async with device.websocket(HOST, "/api/websocket") as socket:
+        assert '"auth_required"' in str(await socket.recv())
+        assert (await home.commands("user", "disable", "anna")).code == 0
+        with pytest.raises(ConnectionClosed):
+            await socket.recv()
+    assert (await home.caddy.get(HOST, "/api/", with_token(home))).status == 401
+    assert (await home.commands("user", "enable", "anna")).code == 0
 
 
 async def test_webhooks_have_a_limit_for_each_network(home: Home) -> None:

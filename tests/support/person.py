@@ -88,7 +88,7 @@ class Person:
 
     def websocket(self, host: str, path: str = "/", **options: Any) -> connect:
         """Open a WebSocket as a page of the same host does."""
-        headers = {"Cookie": self._cookie(host)}
+        headers = {"Cookie": self.cookie(host)}
         origin = self.caddy.url(host).removesuffix("/")
         return self.caddy.websocket(
             host, path, origin=origin, additional_headers=headers, **options
@@ -117,7 +117,7 @@ class Person:
         parts = urlsplit(url)
         host = parts.hostname or ""
         target = parts.path + (f"?{parts.query}" if parts.query else "")
-        cookie = self._cookie(host)
+        cookie = self.cookie(host)
         head = (*fields, ("Cookie", cookie)) if cookie else fields
         response = await self.caddy.request(host, method, target or "/", head, body)
         for value in response.all("set-cookie"):
@@ -125,5 +125,13 @@ class Person:
             self.cookies.setdefault(host, {})[name] = rest.partition(";")[0]
         return response
 
-    def _cookie(self, host: str) -> str:
+    def cookie(self, host: str) -> str:
+        """Return the value of Cookie for a host name."""
         return "; ".join(f"{name}={value}" for name, value in self.cookies.get(host, {}).items())
+
+
+def pairing_code(page: Response) -> str:
+    """Return the code on the page that shows it."""
+    found = re.search(r'id="code">([^<]+)<', page.body.decode())
+    assert found, page
+    return found[1]
