@@ -9,7 +9,6 @@ from zerotrust.access.assertion import claims_of
 from zerotrust.access.identity_headers import IdentityHeaders
 from zerotrust.access.subject import Credential, Subject
 from zerotrust.errors import StateError
-from zerotrust.limits.ttl_cache import TtlCache
 from zerotrust.middleware.header_edits import Edit, delete_field, set_field
 from zerotrust.server.access.identity_keys import IdentityKeys
 from zerotrust.telemetry import logs
@@ -23,9 +22,9 @@ MAX_REMEMBERED: Final = 16_384
 
 class _Remembered(NamedTuple):
     subject: Subject
-    named_groups: frozenset[str]
-    named_claims: frozenset[str]
     headers: IdentityHeaders
+    named: tuple[frozenset[str], frozenset[str]]
+    until: float
     edits: Sequence[Edit]
 
 
@@ -39,7 +38,7 @@ class BackendIdentity:
     def __init__(self, keys: IdentityKeys, auth_host: str) -> None:
         self.auth_host = auth_host
         self._keys = keys
-        self._remembered: TtlCache[_Remembered] = TtlCache(MAX_REMEMBERED)
+        self._remembered: dict[tuple[bytes, str], _Remembered] = {}
         self._warned = False
 
     def reconfigure(self, auth_host: str) -> None:
@@ -68,28 +67,33 @@ class BackendIdentity:
         """
         if credential is None:
             return removals(headers)
-        now = monotonic()
-        key = credential.digest + host.encode()
-        known = self._remembered.get(key, now)
-        if known is not None and known[:4] == (
-            credential.subject,
-            named_groups,
-            named_claims,
-            headers,
+        now, key = monotonic(), (credential.digest, host)
+        known = self._remembered.get(key)
+        # The same objects, not equal ones: this runs for each request.
+        if (
+            known is not None
+            and known.subject is credential.subject
+            and known.headers is headers
+            and known.named == (named_groups, named_claims)
+            and now < known.until
         ):
             return known.edits
         claims = claims_of(
             credential, auth_host=self.auth_host, host=host, named_groups=named_groups, now=time()
         )
         others = (credential.subject.owner or credential.subject).claims
-        named = {name: others[name] for name in named_claims & others.keys()}
-        edits = self._make(claims, named, headers)
-        remembered = _Remembered(credential.subject, named_groups, named_claims, headers, edits)
-        self._remembered.put(key, remembered, until=now + REMEMBERED)
+        more = {name: others[name] for name in named_claims & others.keys()}
+        edits = self._make(claims, more, headers)
+        self._remembered.pop(key, None)
+        self._remembered[key] = _Remembered(
+            credential.subject, headers, (named_groups, named_claims), now + REMEMBERED, edits
+        )
+        if len(self._remembered) > MAX_REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
         return edits
 
     def _make(
-        self, claims: dict[str, Any], named: dict[str, Any], headers: IdentityHeaders
+        self, claims: dict[str, Any], more: dict[str, Any], headers: IdentityHeaders
     ) -> Sequence[Edit]:
         try:
             assertion = self._keys.sign_assertion(claims)
@@ -98,7 +102,7 @@ class BackendIdentity:
                 self._warned = True
                 _log.error("backends are told no identity", reason=str(error))
             return removals(headers)
-        values = dict(headers.fields({**named, **claims}, assertion))
+        values = dict(headers.fields({**more, **claims}, assertion))
         return [
             set_field(name, [values[name]]) if name in values else delete_field(name)
             for name in headers.names
