@@ -2,10 +2,12 @@
 
 import asyncio
 
+import argon2
 import pytest
 
 from tests.support.people import Clock
 from zerotrust.errors import TooManyTries
+from zerotrust.server.access import pin_checks
 from zerotrust.server.access.pin_checks import MAX_WAITING, PinAsleep, PinChecks
 
 pytestmark = pytest.mark.anyio
@@ -31,6 +33,13 @@ async def test_the_loop_goes_on_while_a_pin_is_verified(anyio_backend: object) -
     assert turns > 2
 
 
+@pytest.fixture
+def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    hasher = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    monkeypatch.setattr(pin_checks, "HASHER", hasher)
+
+
+@pytest.mark.usefixtures("cheap")
 async def test_few_wait_at_once_and_right_ones_do_not_count(anyio_backend: object) -> None:
     checks = PinChecks(Clock())
     hashed = await checks.hash("123456")
@@ -42,6 +51,7 @@ async def test_few_wait_at_once_and_right_ones_do_not_count(anyio_backend: objec
     assert len([found for found in results if isinstance(found, TooManyTries)]) == 10
 
 
+@pytest.mark.usefixtures("cheap")
 async def test_tries_come_back_with_time(anyio_backend: object) -> None:
     clock = Clock()
     checks = PinChecks(clock)

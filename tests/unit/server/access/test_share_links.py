@@ -3,12 +3,14 @@
 import asyncio
 from typing import Any
 
+import argon2
 import pytest
 
 from tests.support.people import Store, Stores
 from zerotrust.access.secret_format import is_secret
 from zerotrust.access.subject import ACCESS_WITHDRAWN, CredentialKind, SubjectKind
 from zerotrust.errors import AccessError, AccessRefused, TooManyTries, UserUnknown
+from zerotrust.server.access import pin_checks
 from zerotrust.server.access.pin_checks import TRIES_A_DAY, PinAsleep
 from zerotrust.server.access.share_links import IssuedLink
 from zerotrust.server.access.sign_ins import BrowserInfo
@@ -17,6 +19,13 @@ pytestmark = pytest.mark.anyio
 
 HOST = "photos.example.com"
 URL = f"https://{HOST}/album/7"
+
+
+@pytest.fixture(autouse=True)
+def cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a verification take less than a millisecond: the tests make hundreds."""
+    cheap = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    monkeypatch.setattr(pin_checks, "HASHER", cheap)
 
 
 async def shared(store: Store, url: str = URL, **settings: Any) -> tuple[IssuedLink, str]:
@@ -172,6 +181,8 @@ async def test_a_pin_opens_its_host_until_it_is_changed(servers: Stores) -> None
     ]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(60)
 async def test_a_thousand_guesses_put_a_pin_to_sleep_and_its_passes_go_on(store: Store) -> None:
     await store.links.set_pin(HOST, "123456", actor="uid 0")
     inside = (await store.links.enter_pin(HOST, "123456", browser=store.browser())).credential
