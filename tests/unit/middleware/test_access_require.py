@@ -5,7 +5,11 @@ import pytest
 from tests.unit.access.credentials import NOW, link, machine, pass_of, token_of, user
 from tests.unit.middleware.policy_runner import SECRET, policy, request, run
 from zerotrust.access.subject import Credential
-from zerotrust.middleware.access_require import ACCESS_DENIED, LOGIN_REQUIRED, AccessRequireMiddleware
+from zerotrust.middleware.access_require import (
+    ACCESS_DENIED,
+    LOGIN_REQUIRED,
+    AccessRequireMiddleware,
+)
 from zerotrust.middleware.interface import Answer
 from zerotrust.middleware.policy import compile_policy
 from zerotrust.model.condition import Condition

@@ -92,7 +92,11 @@ def test_providers_that_are_refused(provider: dict[str, Any]) -> None:
         {**ISSUER, "issuer": "http://sso.localhost:4000/x"},
         {"kind": "entra", "tenant": "8F2C0D5E-0000-4000-8000-000000000000", "client_id": "x"},
         {"kind": "google", "client_id": "x", "sign_in": [{"email": "a@example.com"}]},
-        {**ISSUER, "groups_claim": "groups", "sign_in": [{"group": ["staff"], "claim": {"a": "b"}}]},
+        {
+            **ISSUER,
+            "groups_claim": "groups",
+            "sign_in": [{"group": ["staff"], "claim": {"a": "b"}}],
+        },
     ],
 )
 def test_providers(provider: dict[str, Any]) -> None:

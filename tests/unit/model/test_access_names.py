@@ -31,11 +31,20 @@ def test_names(check: Callable[[str], str], text: str, result: str) -> None:
     [
         (names.check_name, ["", "a b", "a/b", "ä", "a" * 65, "a\n"]),
         (names.check_group, ["", "main/ops", "a b"]),
-        (names.check_group_reference, ["", "/ops", "main/", "Main/ops", "main/\n", "main/" + "a" * 256]),
+        (
+            names.check_group_reference,
+            ["", "/ops", "main/", "Main/ops", "main/\n", "main/" + "a" * 256],
+        ),
         (names.check_provider, ["", "Main", "a.b", "a" * 33]),
-        (names.check_email, ["", "a", "a@", "@b.de", "a@b@c.de", "a b@c.de", "é@c.de", "a@b", "a@1.2.3.4"]),
+        (
+            names.check_email,
+            ["", "a", "a@", "@b.de", "a@b@c.de", "a b@c.de", "é@c.de", "a@b", "a@1.2.3.4"],
+        ),
         (names.check_email_domain, ["", "localhost", "a b.de", "x.de:1", "[::1]", "*.de"]),
-        (names.check_domain, ["", "*", "*.a.de", "a.de:1", "https://a.de", "1.2.3.4", "[::1]", "xn--a.de"]),
+        (
+            names.check_domain,
+            ["", "*", "*.a.de", "a.de:1", "https://a.de", "1.2.3.4", "[::1]", "xn--a.de"],
+        ),
     ],
 )
 def test_other_text_is_refused(check: Callable[[str], str], texts: list[str]) -> None:
@@ -48,8 +57,16 @@ def test_other_text_is_refused(check: Callable[[str], str], texts: list[str]) ->
     ("kind", "good", "bad"),
     [
         (names.Country, {"de": "DE", "UNKNOWN": "unknown"}, ["UK", "DEU", "", "1"]),
-        (names.TokenPattern, {"ci-*": "ci-*", "Anna's phone": "Anna's phone"}, ["", "a" * 65, "\n"]),
-        (names.UserReference, {"anna@example.com": "anna@example.com"}, ["", " a", "a\n", "a" * 129]),
+        (
+            names.TokenPattern,
+            {"ci-*": "ci-*", "Anna's phone": "Anna's phone"},
+            ["", "a" * 65, "\n"],
+        ),
+        (
+            names.UserReference,
+            {"anna@example.com": "anna@example.com"},
+            ["", " a", "a\n", "a" * 129],
+        ),
         (
             names.Until,
             {

@@ -16,7 +16,9 @@ ALLOW: TypeAdapter[Allow] = TypeAdapter(Allow)
 
 def test_a_value_may_be_one_or_a_list() -> None:
     one = Condition.model_validate({"group": "family", "ip": "10.0.0.1", "claim": {"a": "b"}})
-    many = Condition.model_validate({"group": ["family"], "ip": ["10.0.0.1"], "claim": {"a": ["b"]}})
+    many = Condition.model_validate(
+        {"group": ["family"], "ip": ["10.0.0.1"], "claim": {"a": ["b"]}}
+    )
     assert one == many
     assert one.given == {"group": ["family"], "claim": {"a": ["b"]}, "ip": ["10.0.0.1/32"]}
 

@@ -61,7 +61,9 @@ def test_defaults() -> None:
     "headers", [{"X-User": "email"}, {"X-A": "https://claims.example/x"}, "webauth", "auth_request"]
 )
 def test_headers(headers: Any) -> None:
-    assert ServiceAccess.model_validate({"identity": {"headers": headers}}).identity.headers == headers
+    assert (
+        ServiceAccess.model_validate({"identity": {"headers": headers}}).identity.headers == headers
+    )
 
 
 @pytest.mark.parametrize(

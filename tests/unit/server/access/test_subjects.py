@@ -1,30 +1,35 @@
 """Tests of zerotrust.server.access.subjects."""
 
 import dataclasses
+from typing import Any
 
 from tests.support.people import access
 from zerotrust.accounts.live_state import Account, KnownUser
 from zerotrust.server.access.subjects import EVERY_PROVIDER, Subjects
 
-ANNA = KnownUser(
-    "u_1",
-    "anna",
-    None,
-    "",
-    "database",
-    False,
-    frozenset({"friends"}),
-    (
-        Account("google", "anna@gmail.example", "Anna G", ("ops", "a/b"), {"hd": "x"}),
-        Account("main", None, "Anna M", ("dev",), {}),
-    ),
-)
+GOOGLE = Account("google", "anna@gmail.example", "Anna G", ("ops", "a/b"), {"hd": "x"})
+MAIN = Account("main", None, "Anna M", ("dev",), {})
+
+
+def anna(**changes: Any) -> KnownUser:
+    values: dict[str, Any] = {
+        "id": "u_1",
+        "name": "anna",
+        "email": None,
+        "shown_name": "",
+        "source": "database",
+        "disabled": False,
+        "groups": frozenset({"friends"}),
+        "accounts": (GOOGLE, MAIN),
+        **changes,
+    }
+    return KnownUser(**values)
 
 
 def test_a_subject_has_what_the_way_of_signing_in_proves() -> None:
     filed = {"name": "anna", "email": "anna@example.com", "groups": ["family"]}
     subjects = Subjects(access(users=[filed]))
-    subjects.put(ANNA)
+    subjects.put(anna())
     key, google = subjects.of("u_1", ""), subjects.of("u_1", "google")
     assert key is subjects.of("u_1", "")
     assert key is not None
@@ -46,7 +51,7 @@ def test_a_subject_has_what_the_way_of_signing_in_proves() -> None:
 def test_a_provider_cannot_name_a_local_group() -> None:
     subjects = Subjects(access())
     hostile = Account("evil", None, "", ("../admins", "/admins", "admins"), {})
-    subjects.put(ANNA._replace(groups=frozenset(), accounts=(hostile,)))
+    subjects.put(anna(groups=frozenset(), accounts=(hostile,)))
     subject = subjects.of("u_1", "evil")
     assert subject is not None
     assert all(group.startswith("evil/") for group in subject.groups)
@@ -54,17 +59,17 @@ def test_a_provider_cannot_name_a_local_group() -> None:
 
 def test_users_are_active_unless_disabled_or_gone_from_the_file() -> None:
     subjects = Subjects(access(users=[{"name": "anna"}]))
-    subjects.put(ANNA._replace(source="file"))
+    subjects.put(anna(source="file"))
     assert subjects.is_active("u_1")
     before = subjects.of("u_1", "")
     subjects.reconfigure(access())
     assert not subjects.is_active("u_1")
-    subjects.put(ANNA)
+    subjects.put(anna())
     assert subjects.is_active("u_1")
     assert subjects.of("u_1", "") == before
     assert before is not None
     assert dataclasses.replace(before) == before
-    subjects.put(ANNA._replace(disabled=True))
+    subjects.put(anna(disabled=True))
     assert not subjects.is_active("u_1")
     subjects.remove("u_1")
     assert not subjects.is_active("u_1")
