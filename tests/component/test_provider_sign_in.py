@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.support import node_packages
@@ -64,11 +64,13 @@ class Company:
             page = await browser.submit(page, login=name, password="x")
         return page
 
-    def chat(self, browser: HttpBrowser) -> ClientConnection:
+    def chat(self, browser: HttpBrowser) -> connect:
         """Open a WebSocket with the pass of a browser."""
-        origin = self.url(CHAT, "").rstrip("/")
-        options = {"additional_headers": {"Cookie": browser.cookie(CHAT)}, "origin": origin}
-        return self.stack.caddy.websocket(CHAT, **options)  # type: ignore[return-value]
+        return self.stack.caddy.websocket(
+            CHAT,
+            additional_headers={"Cookie": browser.cookie(CHAT)},
+            origin=self.url(CHAT, "").rstrip("/"),
+        )
 
 
 @asynccontextmanager

@@ -29,7 +29,9 @@ class NodeServer(Process):
         authority: Path | None = None,
     ) -> None:
         self._port = port
-        local = [] if authority is None else ["--require", program.with_name("loopback.js")]
+        local: list[str | Path] = []
+        if authority is not None:
+            local = ["--require", program.with_name("loopback.js")]
         super().__init__(
             program.stem,
             ["node", *local, program, str(port), *arguments],

@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Callable
 from typing import Any, Self
-from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qs, parse_qsl, unquote_plus, urlencode, urlsplit
 
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
@@ -52,6 +52,7 @@ class OidcProviderServer:
         self.token_requests: list[dict[str, str]] = []
         self.delay: asyncio.Event | None = None
         self.redeems_once = True
+        self.public = False
         self.refused_refresh_tokens = False
         self.token_answer: Changes = {}
         self.keys: list[RSAKey | ECKey] = []
@@ -201,10 +202,7 @@ class OidcProviderServer:
     def _token(self, fields: dict[str, str], body: bytes) -> Changes:
         asked = {name: values[0] for name, values in parse_qs(body.decode()).items()}
         self.token_requests.append(asked)
-        kind, _, proof = fields.get("authorization", "").partition(" ")
-        name, _, secret = base64.b64decode(proof).decode().partition(":")
-        decoded = dict(parse_qsl(f"name={name}&secret={secret}"))
-        if kind != "Basic" or decoded != {"name": CLIENT_ID, "secret": SECRET}:
+        if not (self.public or self._is_client(fields, asked)):
             return {"error": "invalid_client"}
         if asked["grant_type"] == "refresh_token":
             return self._refreshed(asked)
@@ -218,6 +216,14 @@ class OidcProviderServer:
         if challenge != begun["code_challenge"] or asked["redirect_uri"] != begun["redirect_uri"]:
             return {"error": "invalid_grant"}
         return self._tokens(nonce=begun["nonce"])
+
+    def _is_client(self, fields: dict[str, str], asked: dict[str, str]) -> bool:
+        """Check the client's secret as RFC 6749 s2.3.1 says."""
+        if self.discovery.get("token_endpoint_auth_methods_supported") == ["client_secret_post"]:
+            return (asked.get("client_id"), asked.get("client_secret")) == (CLIENT_ID, SECRET)
+        kind, _, proof = fields.get("authorization", "").partition(" ")
+        name, _, secret = base64.b64decode(proof).decode().partition(":")
+        return (kind, unquote_plus(name), unquote_plus(secret)) == ("Basic", CLIENT_ID, SECRET)
 
     def _refreshed(self, asked: dict[str, str]) -> Changes:
         if self.refused_refresh_tokens or asked["refresh_token"] not in self.refresh_tokens:

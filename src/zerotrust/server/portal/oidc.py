@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -32,6 +33,9 @@ from zerotrust.server.portal.provider_http import ProviderHttp
 from zerotrust.server.portal.provider_metadata import MetadataCache, ProviderMetadata
 
 GOOGLE: Final = "https://accounts.google.com"
+MAX_AT_ONCE: Final = 20
+"""Requests of browsers that wait for providers. The pages answer 32 requests at the same time
+(`net.asgi`), and a provider that hangs must not occupy all of them."""
 MAX_CODE: Final = 4096
 MAX_REFRESH_TOKEN: Final = 8192
 
@@ -314,6 +318,7 @@ class Providers:
         self._clock = clock
         self._monotonic = monotonic
         self._by_name: dict[str, OidcProvider] = {}
+        self._waiting = 0
         self.reconfigure(access, auth_origin=auth_origin)
 
     def reconfigure(self, access: Access, *, auth_origin: str) -> None:
@@ -342,6 +347,21 @@ class Providers:
     def find(self, name: str) -> OidcProvider | None:
         """Return the provider with this name."""
         return self._by_name.get(name)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait for a provider inside this context.
+
+        Raises:
+            ProviderFailed: many wait already.
+        """
+        if self._waiting >= MAX_AT_ONCE:
+            raise ProviderFailed(f"{MAX_AT_ONCE} sign-ins wait for providers already")
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
 
     def logout_url(self, name: str) -> str | None:
         """Return the provider's own logout page, if it is known."""

@@ -22,7 +22,6 @@ TIMEOUT: Final = 10.0
 """Seconds for a whole exchange of request and answer."""
 MAX_BYTES: Final = 512 * 1024
 """Longest answer. An ID token with 500 groups has 30 KiB."""
-
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _NO_AUTHORITIES: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 _FIELDS: Final = {"Accept": "application/json", "Accept-Encoding": "identity"}

@@ -47,7 +47,8 @@ class ProviderLogout:
         if token is None:
             return _refusal("logout_token is missing, or occurs twice", 400)
         try:
-            message = await provider.logout(token)
+            with self._providers.turn():
+                message = await provider.logout(token)
         except ProviderFailed as error:
             _log.warning("logout by provider refused", provider=provider.name, reason=str(error))
             return _refusal("the logout token is not valid", 400)

@@ -162,6 +162,8 @@ class _Cached(Generic[T]):
         self._failure: ProviderFailed | None = None
 
     async def get(self) -> T:
+        if self._lock.locked() and self._value is not None:
+            return self._usable(self._clock())  # somebody else is fetching the next one
         async with self._lock:
             now = self._clock()
             if self._value is None or now - self._fetched_at >= FRESH:

@@ -71,7 +71,8 @@ class ProviderPages:
         response = RedirectResponse("/", 303)
         way = ensure_way(request, response)
         try:
-            response.headers["location"] = await provider.sign_in_url(state, way)
+            with self._providers.turn():
+                response.headers["location"] = await provider.sign_in_url(state, way)
         except ProviderFailed as error:
             raise _shown(provider, error) from error
         return response
@@ -111,7 +112,8 @@ class ProviderPages:
             issuer=fields.get("iss", ""),
         )
         try:
-            return await provider.account(answer, state, way)
+            with self._providers.turn():
+                return await provider.account(answer, state, way)
         except ProviderFailed as error:
             raise _shown(provider, error) from error
         except AccessRefused as error:

@@ -13,7 +13,8 @@ import pytest
 from joserfc.jwk import ECKey, RSAKey
 
 from tests.support.auth_host import AUTH, HOST, sign_in_of
-from tests.support.oidc_provider import OidcProviderServer, signed_by
+from tests.support.oidc_provider import SECRET, OidcProviderServer, signed_by
+from tests.support.waiting import eventually
 from tests.unit.server.portal.provider_stand_in import SignInStandIn, signing_in
 from zerotrust.model.access import Access, IdentityProvider
 from zerotrust.server.portal import oidc, provider_http
@@ -75,6 +76,10 @@ async def test_without_a_service_the_user_comes_to_their_own_page(tmp_path: Path
 
 async def test_a_sign_in_leads_to_no_host_without_a_rule(tmp_path: Path) -> None:
     async with signing_in(tmp_path) as rig, rig.browser() as browser:
+        rig.site.gates.clear()
+        back = await browser.get(rig.provider.authorize(await rig.leave(browser)))
+        assert back.headers["location"] == "/me"
+        rig.site.gates.add(HOST)
         url = await rig.leave(browser)
         rig.site.gates.clear()
         back = await browser.get(rig.provider.authorize(url))
@@ -150,6 +155,16 @@ async def test_a_code_of_another_sign_in(tmp_path: Path) -> None:
         code = dict(parse_qsl(urlsplit(stolen).query))["code"]
         back = rig.provider.authorize(await rig.leave(mallory), code=code)
         assert (await mallory.get(back)).status_code == 403
+        assert rig.store.accounts == []
+
+
+async def test_odd_answers(tmp_path: Path) -> None:
+    async with signing_in(tmp_path) as rig, rig.browser() as browser:
+        await rig.refused(code="x" * 5000)
+        assert rig.provider.token_requests == []
+        back = rig.provider.authorize(await rig.leave(browser))
+        for query in (f"{back}&state=twice", f"{back}&x=%ff", f"{back}&x=" + "x" * 20_000):
+            assert (await browser.get(query)).status_code == 403
         assert rig.store.accounts == []
 
 
@@ -365,6 +380,41 @@ async def test_a_slow_provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert rig.store.accounts == []
 
 
+async def test_a_provider_that_hangs_does_not_occupy_the_pages(tmp_path: Path) -> None:
+    async with signing_in(tmp_path) as rig, rig.browser() as browser:
+        rig.provider.delay = asyncio.Event()
+        waiting = [asyncio.ensure_future(browser.get("/start/main")) for _ in range(30)]
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        assert {one.result().status_code for one in done} == {502}
+        rig.provider.delay.set()
+        answers = [one.status_code for one in await asyncio.gather(*waiting)]
+        assert (answers.count(303), answers.count(502)) == (20, 10)
+
+
+async def test_sign_ins_go_on_while_old_documents_are_fetched_again(tmp_path: Path) -> None:
+    async with signing_in(tmp_path) as rig, rig.browser() as browser:
+        await rig.leave(browser)
+        rig.elapsed += 3601
+        rig.provider.delay = asyncio.Event()
+        first = asyncio.ensure_future(browser.get("/start/main"))
+        await eventually(lambda: len(rig.provider.requests) == 2, "the document is fetched again")
+        assert (await browser.get("/start/main")).status_code == 303
+        assert not first.done()
+        rig.provider.delay.set()
+        assert (await first).status_code == 303
+
+
+async def test_too_many_exchanges_at_once(tmp_path: Path) -> None:
+    async with signing_in(tmp_path) as rig, rig.browser() as browser:
+        backs = [rig.provider.authorize(await rig.leave(browser)) for _ in range(25)]
+        rig.provider.delay = asyncio.Event()
+        waiting = [asyncio.ensure_future(browser.get(back)) for back in backs]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        rig.provider.delay.set()
+        answers = [one.status_code for one in await asyncio.gather(*waiting)]
+        assert (answers.count(303), answers.count(502)) == (20, 5)
+
+
 HUGE = b" " * (provider_http.MAX_BYTES + 1)
 ANSWERS: list[tuple[int, bytes, list[str]]] = [
     (200, HUGE, []),
@@ -460,6 +510,30 @@ async def test_user_info_of_another_user(tmp_path: Path) -> None:
         rig.provider.lies = {"sub": "1"}
         rig.provider.in_user_info = ("email",)
         await rig.refused()
+
+
+@pytest.mark.parametrize("token", [None, 7, "é", "a\nb", ""])
+async def test_no_usable_access_token(tmp_path: Path, token: object) -> None:
+    async with signing_in(tmp_path) as rig:
+        rig.provider.in_user_info = ("email",)
+        rig.provider.token_answer = {"access_token": token}
+        await rig.refused()
+        assert "/userinfo" not in rig.provider.requests
+
+
+async def test_a_public_client(tmp_path: Path) -> None:
+    """A client without a secret names itself in the request."""
+    async with signing_in(tmp_path, client_secret_file=None) as rig, rig.browser() as browser:
+        rig.provider.public = True
+        assert (await rig.sign_in(browser)).status_code == 303
+        assert rig.provider.token_requests[0]["client_id"] == "0trust"
+
+
+async def test_a_provider_that_takes_the_secret_in_the_form_only(tmp_path: Path) -> None:
+    async with signing_in(tmp_path) as rig, rig.browser() as browser:
+        rig.provider.discovery = {"token_endpoint_auth_methods_supported": ["client_secret_post"]}
+        assert (await rig.sign_in(browser)).status_code == 303
+        assert rig.provider.token_requests[0]["client_secret"] == SECRET
 
 
 async def test_user_info_replaces_no_claim(tmp_path: Path) -> None:
