@@ -68,11 +68,17 @@ class SignInsInMemory:
         return 1
 
 
-def sign_in_of(user: str, digest: bytes = b"") -> Credential:
-    """Return a sign-in of a user."""
+def sign_in_of(user: str, digest: bytes = b"", *, method: str = "passkey") -> Credential:
+    """Return a sign-in of a user, who has just proven their identity."""
     subject = Subject(kind=SubjectKind.USER, id=user, name="anna")
     return Credential(
-        CredentialKind.SIGN_IN, "1", digest=digest, subject=subject, ends_at=time.time() + 3600
+        CredentialKind.SIGN_IN,
+        "1",
+        digest=digest,
+        subject=subject,
+        ends_at=time.time() + 3600,
+        proven_at=time.time(),
+        method=method,
     )
 
 

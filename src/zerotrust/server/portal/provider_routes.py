@@ -13,6 +13,7 @@ from zerotrust.server.access.people import ProviderAccount
 from zerotrust.server.portal.browser_cookies import ensure_way, set_sign_in, set_way, way_of
 from zerotrust.server.portal.oidc import OidcProvider, ProviderAnswer, Providers
 from zerotrust.server.portal.oidc_state import Purpose, SignInState
+from zerotrust.server.portal.own_session import ProofTooOld, actor_of, is_fresh, user_of
 from zerotrust.server.portal.provider_logout import ProviderLogout
 from zerotrust.server.portal.site import Site
 from zerotrust.server.portal.visitor import browser_of, sign_in_of
@@ -55,9 +56,9 @@ class ProviderPages:
         # A link of another page must not add an account. A form would not do either: its answer
         # leads to the provider, which the page's policy (`form-action`) forbids.
         self._site.check_origin(request)
-        sign_in = sign_in_of(request)
-        if sign_in is None:
-            raise AccessRefused("you are signed out; sign in again")
+        sign_in = user_of(request)
+        if not is_fresh(self._site, sign_in):
+            raise ProofTooOld("to add an account, first confirm that it is you")
         return await self._leave(request, None, "join", user=sign_in.subject.id)
 
     async def _leave(
@@ -126,9 +127,7 @@ class ProviderPages:
         sign_in = sign_in_of(request)
         if sign_in is None or sign_in.subject.id != state.user:
             raise AccessRefused("you are signed out, or signed in as another user; begin again")
-        await self._site.people.link_account(
-            state.user, account, actor=f"user {sign_in.subject.name}"
-        )
+        await self._site.people.link_account(state.user, account, actor=actor_of(sign_in))
         return RedirectResponse(ME_PATH, 303)
 
     def _next(self, state: SignInState) -> str:

@@ -567,6 +567,11 @@ async def test_joining_an_account(tmp_path: Path) -> None:
     async with signing_in(tmp_path) as rig, rig.browser() as browser:
         own = {"sec-fetch-site": "same-origin"}
         assert (await browser.get("/start/main?join=1", headers=own)).status_code == 403
+        rig.signed_in = sign_in_of("u_anna", method="device")  # a code may be passed on
+        assert (await browser.get("/start/main?join=1", headers=own)).status_code == 403
+        rig.signed_in = sign_in_of("u_anna")
+        rig.signed_in.proven_at -= 901
+        assert (await browser.get("/start/main?join=1", headers=own)).status_code == 403
         rig.signed_in = sign_in_of("u_anna")
         foreign = {"sec-fetch-site": "cross-site"}
         assert (await browser.get("/start/main?join=1", headers=foreign)).status_code == 403
