@@ -11,11 +11,11 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from zerotrust.access.gate import GateRequest, VerdictKind
-from zerotrust.access.hand_over import ARRIVAL_PATH, Arrival
+from zerotrust.access.hand_over import ARRIVAL_PATH, GO_PATH, Arrival, Attempt
 from zerotrust.access.return_target import safe_target
 from zerotrust.access.subject import Credential
 from zerotrust.errors import AccessRefused, ForwardError
-from zerotrust.server.portal.browser_cookies import set_sign_in, way_of
+from zerotrust.server.portal.browser_cookies import ensure_way, set_sign_in, way_of
 from zerotrust.server.portal.page_templates import Action
 from zerotrust.server.portal.site import Site
 from zerotrust.server.portal.visitor import client_of, credential_of, host_of
@@ -38,6 +38,8 @@ class HandOverPages:
         ]
 
     async def _arrive(self, request: Request) -> Response:
+        if not request.url.query:
+            return self._begin(request)
         arrival = Arrival.from_query(request.url.query)
         if arrival is None:
             return self._again(request, "/", "This sign-in link is incomplete")
@@ -55,6 +57,16 @@ class HandOverPages:
             return self._again(request, arrival.to, "This sign-in link is no longer valid")
         response = landing(issued.target)
         set_sign_in(response, issued)
+        return response
+
+    def _begin(self, request: Request) -> Response:
+        """Begin an attempt: refusals of scripts name this path (`access.refusal`)."""
+        if credential_of(request) is not None:
+            return landing("/")
+        response = RedirectResponse("/", 302, headers={"Cache-Control": "no-store"})
+        way = ensure_way(request, response)
+        attempt = Attempt.begin(way, host=host_of(request), to="/")
+        response.headers["Location"] = f"{self._site.auth_origin}{GO_PATH}?{attempt.to_query()}"
         return response
 
     async def _landed(self, request: Request) -> Response:

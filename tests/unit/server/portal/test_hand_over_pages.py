@@ -119,7 +119,7 @@ async def test_nobody_is_signed_in_as_somebody_else_by_a_link(
     assert (await browser.get(url)).status == 403
 
 
-@pytest.mark.parametrize("query", ["", "code=x", "code=" + "c" * 43, "n=" + "n" * 22 + "&to=/"])
+@pytest.mark.parametrize("query", ["code=x", "code=" + "c" * 43, "n=" + "n" * 22 + "&to=/"])
 async def test_an_incomplete_arrival_is_a_page(browser: Browser, query: str) -> None:
     reply = await browser.get(f"https://{PHOTOS}/.0trust/in?{query}")
     assert reply.status == 403 and "incomplete" in reply.text
@@ -185,3 +185,10 @@ async def test_a_page_can_ask_who_is_signed_in(signed_in: Browser) -> None:
     assert known.json["name"] == "anna" and known.json["kind"] == "user"
     sessions = signed_in.server.site.access.sessions
     assert known.json["until"] == int(signed_in.server.store.clock.now + sessions.lifetime)
+
+
+async def test_a_sign_in_may_begin_at_the_arrival_page(browser: Browser) -> None:
+    reply = await browser.get(f"https://{PHOTOS}/.0trust/in", follow=False)
+    assert reply.status == 302
+    assert reply.header("location").startswith(f"https://{AUTH}/go?host={PHOTOS}&to=%2F&n=")
+    assert "__Host-0trust-way" in browser.cookies[PHOTOS]
