@@ -274,6 +274,14 @@ def _dial(key: str, listen: str) -> str:
     return _join("::1" if host == "::" else host, port)
 
 
+_TOKENS: Final[Json] = {
+    f"request>headers>{name}": {"filter": "delete"}
+    for name in ("X-0trust-Token", "Cf-Access-Client-Secret", "P-Access-Token")
+}
+"""Header fields with tokens (`access.token_fields`), as Go spells their names. Caddy leaves out
+cookies and Authorization by itself, but logs the head of each request that fails."""
+
+
 def _log(logging: CaddyLogging, *, merged: bool) -> Json:
     """Return Caddy's default log; `merged` sends terminal output to us as JSON, for our log."""
     streams = logging.output in ("stdout", "stderr")
@@ -305,9 +313,14 @@ def _log_writer(logging: CaddyLogging, *, merged: bool) -> Json:
 
 
 def _log_encoder(logging: CaddyLogging, form: str) -> Json:
-    """Return the encoder. Caddy has no `single_field` any more: it becomes `console`."""
+    """Return the encoder, which leaves out tokens of clients.
+
+    Caddy has no `single_field` any more: it becomes `console`.
+    """
     plain: Json = {"format": "console" if form in ("console", "single_field") else "json"}
+    if logging.format == "filter":
+        return {"format": "filter", "wrap": plain, "fields": {**logging.fields, **_TOKENS}}
+    filtered: Json = {"format": "filter", "wrap": plain, "fields": _TOKENS}
     if not logging.fields:
-        return plain
-    wrapper = "filter" if logging.format == "filter" else "append"
-    return {"format": wrapper, "wrap": plain, "fields": logging.fields}
+        return filtered
+    return {"format": "append", "wrap": filtered, "fields": logging.fields}
