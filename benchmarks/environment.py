@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from benchmarks.generator import Generator
 from benchmarks.lab import nginx, openssh
@@ -110,6 +110,7 @@ class Environment:
         hosts: tuple[str, ...] = (),
         seconds: float = READY_TIMEOUT,
         is_socket: bool = False,
+        fields: tuple[str, ...] = (),
     ) -> None:
         """Wait until each host answers a request or, at a WebSocket endpoint, an upgrade.
 
@@ -120,13 +121,21 @@ class Environment:
         await self.run(
             what,
             Job(
-                kind="probe", endpoint=endpoint, size=size, path="/1k", hosts=hosts, seconds=seconds
+                kind="probe",
+                endpoint=endpoint,
+                size=size,
+                path="/1k",
+                hosts=hosts,
+                seconds=seconds,
+                fields=fields,
             ),
         )
 
-    async def new_stack(self, name: str, *, with_caddy: bool = True) -> Stack:
-        """Prepare another server, without starting it."""
-        stack = Stack(name, self.folder, with_caddy=with_caddy)
+    async def new_stack(
+        self, name: str, *, with_caddy: bool = True, sections: Mapping[str, Any] | None = None
+    ) -> Stack:
+        """Prepare another server, without starting it; `sections` are added to its file."""
+        stack = Stack(name, self.folder, with_caddy=with_caddy, sections=sections)
         await asyncio.to_thread(stack.prepare)
         return stack
 

@@ -20,12 +20,20 @@ class Stack:
     All settings except addresses and paths are the defaults.
     """
 
-    def __init__(self, name: str, folder: Path, *, with_caddy: bool = True) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        *,
+        with_caddy: bool = True,
+        sections: Mapping[str, Any] | None = None,
+    ) -> None:
         self.name = name
         self.tunnel_port, self.api_port, self.https_port = free_port(), free_port(), free_port()
         self.folder = folder / name.replace(" ", "-")
         self._certificates = self.folder / "certs"
         self._with_caddy = with_caddy
+        self._sections = dict(sections or {})
         self.server: Child
 
     def prepare(self) -> None:
@@ -59,6 +67,7 @@ class Stack:
             "state": {"dir": str(self.folder / "state")},
             "unsafe_agents_may_claim_any_host": True,
             "caddy": edge,
+            **self._sections,
         }
         (self.folder / "server.yaml").write_text(json.dumps(config))  # JSON is YAML
 
@@ -137,6 +146,11 @@ class Stack:
     def without_caddy(self, host: str) -> Endpoint:
         """Return the endpoint of a host at the server, as Caddy uses it."""
         return Endpoint(host=host, port=self.api_port)
+
+    @property
+    def admin_socket(self) -> Path:
+        """Socket of the server for commands."""
+        return self.folder / "state" / "admin.sock"
 
     @property
     def authority(self) -> Path:

@@ -47,6 +47,7 @@ class Job:
         size: bytes of a message, of a response body, or of a whole transfer.
         hosts: host names to request in turn in place of the endpoint's own; connections go to the
             endpoint.
+        fields: more header lines of GET requests, as `Name: value`.
         watch: process ids by name, whose CPU time is measured.
     """
 
@@ -59,6 +60,7 @@ class Job:
     size: int = 0
     path: str = "/"
     hosts: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()
     watch: dict[str, int] = field(default_factory=dict)
 
     def encode(self) -> bytes:
@@ -71,6 +73,7 @@ class Job:
         fields = json.loads(line)
         fields["endpoint"] = Endpoint(**fields["endpoint"])
         fields["hosts"] = tuple(fields["hosts"])
+        fields["fields"] = tuple(fields["fields"])
         return cls(**fields)
 
 

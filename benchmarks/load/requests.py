@@ -21,6 +21,7 @@ class Requests:
         fields = "User-Agent: 0trust-bench\r\nAccept: */*\r\n" + (
             "Connection: close\r\n" if close else ""
         )
+        fields += "".join(f"{field}\r\n" for field in job.fields)
         self._ends = itertools.cycle(
             [f" HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n".encode() for host in hosts]
         )

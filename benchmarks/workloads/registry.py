@@ -10,6 +10,7 @@ from benchmarks.workloads import (
     bulk,
     events,
     fairness,
+    gates,
     memory,
     policies,
     requests,
@@ -64,6 +65,12 @@ WORKLOADS: Final = (
         is_quick=True,
     ),
     Workload("1 KiB GET, a new connection each, 32 clients", requests.fresh),
+    Workload(
+        "1 KiB GET through a gate, against a public host name",
+        gates.with_a_token,
+        {"requests/s": at_least(0.97), "requests/s without Caddy": at_least(0.97)},
+        is_quick=True,
+    ),
     Workload(
         "64 B WebSocket echo, 64 connections",
         sockets.small_echo,

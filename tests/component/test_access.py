@@ -118,7 +118,7 @@ async def protected(
             pin = folder / "pin"
             pin.write_text(PIN)
             for host in (APP, WS):
-                done = await run("pin", "set", host, "--pin-file", pin)
+                done = await run("pin", "set", host, "--pin-file", str(pin))
                 assert done.code == 0, done
             yield Protected(stack, origin, run)
 
@@ -224,7 +224,7 @@ async def test_clearing_the_pin_ends_its_websockets(protected: Protected, tmp_pa
     assert refused.value.response.status_code == 401
     pin = tmp_path / "pin"
     pin.write_text(PIN)
-    assert (await protected.run("pin", "set", WS, "--pin-file", pin)).code == 0
+    assert (await protected.run("pin", "set", WS, "--pin-file", str(pin))).code == 0
 
 
 async def test_disabling_a_user_ends_downloads_and_event_streams(protected: Protected) -> None:

@@ -1,0 +1,96 @@
+"""GET of 1 KiB from a host name with a gate, against one that is public."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from benchmarks.environment import KIB, Environment
+from benchmarks.lab.processes import python
+from benchmarks.lab.stack import AGENT, Stack
+from benchmarks.load.jobs import Endpoint, Job
+from benchmarks.metrics import Metric, compare
+from benchmarks.rounds import in_turns
+from benchmarks.workloads.comparison import rates_of
+from zerotrust.errors import BenchError
+
+GATED: Final = "gated.localhost"
+PUBLIC: Final = "plain.localhost"
+MACHINE: Final = "bench"
+SECTIONS: Final = {
+    "access": {
+        "auth_host": "auth.localhost",
+        "default": "public",
+        "rules": [{"hosts": [GATED], "allow": [{"machine": MACHINE}]}],
+    }
+}
+"""The gate lets one machine in. A pass of a user is found and judged in the same way."""
+_CONNECTIONS: Final = 32
+
+
+async def with_a_token(environment: Environment, title: str) -> list[Metric]:
+    """Measure the same requests to both host names of one server."""
+    stack = await environment.new_stack("gates", sections=SECTIONS)
+    await stack.start_server(environment.processes)
+    try:
+        hosts = dict.fromkeys((GATED, PUBLIC), environment.backends.web)
+        config = await asyncio.to_thread(stack.prepare_agent, AGENT, hosts)
+        agent = await stack.start_agent(environment.processes, config)
+        try:
+            token = await _machine_token(stack)
+            return [
+                await _measure(environment, title, "requests/s", stack.through_caddy, token),
+                await _measure(
+                    environment, title, "requests/s without Caddy", stack.without_caddy, token
+                ),
+            ]
+        finally:
+            await environment.processes.stop(agent)
+    finally:
+        await environment.processes.stop(stack.server)
+
+
+async def _measure(
+    environment: Environment,
+    title: str,
+    measure: str,
+    endpoint: Callable[[str], Endpoint],
+    token: str,
+) -> Metric:
+    jobs = {
+        host: Job(
+            kind="get",
+            endpoint=endpoint(host),
+            connections=_CONNECTIONS,
+            seconds=environment.options.seconds,
+            size=KIB,
+            path="/1k",
+            fields=(f"X-0Trust-Token: {token}",),
+        )
+        for host in (GATED, PUBLIC)
+    }
+    for job in jobs.values():
+        await environment.wait_ready(title, job.endpoint, fields=job.fields)
+    found = await in_turns(
+        environment.options.rounds,
+        {host: partial(environment.run, f"{title}, {host}", job) for host, job in jobs.items()},
+    )
+    return compare(
+        title, measure, "/s", ours=rates_of(found[GATED]), baseline=rates_of(found[PUBLIC])
+    )
+
+
+async def _machine_token(stack: Stack) -> str:
+    """Return a new token of the machine.
+
+    Raises:
+        BenchError: the server has made none.
+    """
+    command = python("zerotrust", "machine", "create", MACHINE, "--socket", stack.admin_socket)
+    process = await asyncio.create_subprocess_exec(
+        *map(str, command), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await process.communicate()
+    if process.returncode:
+        raise BenchError(f"no machine token: {err.decode()}")
+    return out.decode().strip()
