@@ -48,3 +48,14 @@ def test_revoked_by_agent_or_by_certificate() -> None:
 @given(st.lists(st.sampled_from(["a.example.com", "b.example.com"])))
 def test_any_host_needs_no_grant(hosts: list[str]) -> None:
     assert Authorization(any_host=True).judge("home", hosts) == (hosts, {})
+
+
+def test_no_grant_opens_a_host_name_of_the_server_itself() -> None:
+    for authorization in (Authorization(any_host=True), Authorization()):
+        authorization.grants.replace("file", [("home", "*"), ("home", "auth.example.com")])
+        authorization.reserved = frozenset({"auth.example.com"})
+        granted, refused = authorization.judge("home", ["*", "auth.example.com"])
+        assert granted == ["*"]
+        assert list(refused) == ["auth.example.com"]
+        assert "of the server itself" in refused["auth.example.com"]
+        assert not authorization.may_serve("home", "auth.example.com")

@@ -1,0 +1,80 @@
+"""Tests of zerotrust.server.access_section: access is turned on, changed and off by a reload."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.inprocess_stack import Backend, RunningServer, StackFiles, dialling, serving
+from tests.support.waiting import eventually
+from zerotrust.errors import SetupError
+
+pytestmark = pytest.mark.anyio
+
+APP, AUTH = "app.example.com", "auth.example.com"
+ACCESS: dict[str, Any] = {
+    "auth_host": AUTH,
+    "default": "public",
+    "rules": [{"hosts": [APP], "allow": [{"machine": "ci"}]}],
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> StackFiles:
+    return StackFiles(tmp_path_factory.mktemp("access"))
+
+
+@pytest.fixture
+async def running(files: StackFiles) -> AsyncIterator[RunningServer]:
+    async with serving(files) as running:
+        yield running
+
+
+async def test_access_comes_changes_and_goes_by_a_reload(
+    running: RunningServer, files: StackFiles
+) -> None:
+    async with (
+        Backend("b").listening() as backend,
+        dialling(
+            files.agent(
+                {"hostname": APP, "backend": f"127.0.0.1:{backend.port}"},
+                {"hostname": AUTH, "backend": f"127.0.0.1:{backend.port}"},
+            )
+        ),
+    ):
+        await eventually(lambda: has_status(running, AUTH, 200), "the services are published")
+        assert await running.change(files.server(access=ACCESS)) == []
+        assert await running.status(APP) == 401
+        assert await running.status(AUTH) == 200, "the server's own page"
+        assert running.server.authorization.reserved == {AUTH}
+        assert running.server.registry.agents_of(AUTH) == []
+        other = {**ACCESS, "auth_host": "login.example.com", "rules": []}
+        assert await running.change(files.server(access=other)) == []
+        assert await running.status(APP) == 200
+        assert running.server.authorization.reserved == {"login.example.com"}
+        await running.change(files.server())
+        assert running.server.access.service is None
+        assert await running.status(APP) == 200
+
+
+async def has_status(running: RunningServer, host: str, status: int) -> bool:
+    return await running.status(host) == status
+
+
+async def test_nothing_changes_if_the_database_of_countries_cannot_be_read(
+    running: RunningServer, files: StackFiles, tmp_path: Path
+) -> None:
+    broken = tmp_path / "countries.mmdb"
+    broken.write_bytes(b"?")
+    access = {**ACCESS, "geo": {"database": str(broken)}}
+    with pytest.raises(SetupError, match=r"access\.geo\.database: cannot read"):
+        await running.change(files.server(access=access))
+    assert running.server.access.service is None
+    assert running.server.authorization.reserved == frozenset()
+
+
+async def test_a_server_starts_with_access(files: StackFiles) -> None:
+    async with serving(files, files.server(access=ACCESS)) as running:
+        assert await running.status(APP) == 401
+        assert await running.status(AUTH) == 200
