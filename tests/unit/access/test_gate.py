@@ -1,6 +1,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
 
 from tests.unit.access.credentials import (
     HOST,
@@ -18,6 +20,7 @@ from tests.unit.access.credentials import (
     token_of,
     user,
 )
+from tests.unit.access.gate_machine import GateMachine
 from zerotrust.access.gate import Verdict, VerdictKind, pass_for
 from zerotrust.errors import ClientAddressUnreadable
 from zerotrust.routing.match import AmbiguousPath, PathTooLong
@@ -335,3 +338,10 @@ def test_the_profile_opens_the_webhooks_alone() -> None:
     assert kind(rule, None, target="/api/webhook/abc", method="POST", client="203.0.113.1") is DENY
     with pytest.raises(AmbiguousPath):
         rule.judge(None, request("/api/webhook/..%2fstates", method="POST"))
+
+
+@pytest.mark.timeout(90)
+def test_no_request_passes_that_the_rules_read_naively_would_refuse() -> None:
+    run_state_machine_as_test(
+        GateMachine, settings=settings(max_examples=100, stateful_step_count=30, deadline=None)
+    )

@@ -143,6 +143,29 @@ def test_no_policy_goes_to_an_older_server() -> None:
     run(check)
 
 
+NARROWED = {**PLAIN, "access": {"require": [{"signed_in": True}]}}
+
+
+@pytest.mark.parametrize("capabilities", [("policy",), ("policy", "access")])
+def test_a_service_with_access_goes_only_to_a_server_that_knows_it(
+    capabilities: tuple[str, ...],
+) -> None:
+    def check() -> None:
+        with capture_logs() as logs:
+            (said,) = Agent(live(NARROWED), capabilities=capabilities).said()
+        reasons = [entry["reason"] for entry in logs if entry["log_level"] == "error"]
+        if "access" in capabilities:
+            assert said.policy["access"] == {"require": [{"signed_in": True}]}
+            assert not reasons
+        else:
+            assert said == "plain.example"
+            assert reasons == [
+                "this server does not know access, which the service asks for; update it first"
+            ]
+
+    run(check)
+
+
 @pytest.mark.parametrize(
     ("keys", "told"),
     [

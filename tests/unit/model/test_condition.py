@@ -66,7 +66,8 @@ def test_allow() -> None:
         {"group": ["family"]},
         {"machine": ["frame"]},
     ]
-    for wrong in ([], "everybody", {}, 5, None, [{}]):
+    refused: list[Any] = [[], "everybody", {}, 5, None, [{}]]
+    for wrong in refused:
         with pytest.raises(ValidationError):
             ALLOW.validate_python(wrong)
 

@@ -87,6 +87,7 @@ def test_wrong_values(access: dict[str, Any]) -> None:
 
 
 def test_settings_of_the_handler() -> None:
-    for require in ([], [{"country": "unknown"}], [{}]):
+    refused: list[Any] = [[], [{"country": "unknown"}], [{}]]
+    for require in refused:
         with pytest.raises(ValidationError):
             AccessRequireConfig.model_validate({"require": require})

@@ -155,3 +155,59 @@ def test_the_head_that_the_backend_sees() -> None:
     assert (seen.method, seen.target, seen.fields.lines) == (b"GET", b"/x", b"X-User: me\r\n")
     assert seen.fields.host_field == b"a"
     assert b"Cookie" in head.fields.lines
+
+
+SIGNED_IN = {"access": {"require": [{"signed_in": True}]}}
+HANDLER = {"type": "access", "config": {"require": [{"group": "ops"}]}}
+
+
+@pytest.mark.parametrize(
+    "told", [SIGNED_IN, {"routes": [{"handle": [HANDLER]}]}, {"global_middleware": [HANDLER]}]
+)
+def test_a_server_without_sign_in_refuses_a_service_that_requires_it(told: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="requires sign-in, and this server has none"):
+        guard(told)
+    found = compile_service_policy(told, secret=SECRET, before=None, signs_in=True)
+    assert found is not None
+    assert code(found) == "login_required"
+
+
+def test_conditions_that_need_no_sign_in_are_enforced_everywhere() -> None:
+    found = made({"access": {"require": [{"ip": "10.0.0.0/8"}]}})
+    assert code(found) == "access_denied"
+    assert code(found, client="10.0.0.1") is None
+
+
+def test_countries_need_a_database() -> None:
+    told = {"access": {"require": [{"country": "DE"}]}}
+    with pytest.raises(ConfigError, match="needs access"):
+        guard(told)
+    found = compile_service_policy(
+        told, secret=SECRET, before=None, country_of={"203.0.113.9": "DE"}.get
+    )
+    assert found is not None
+    assert code(found) is None
+    assert code(found, client="203.0.113.10") == "access_denied"
+
+
+def test_what_a_backend_is_told_is_kept_with_the_policy() -> None:
+    found = made({"access": {"identity": {"headers": "remote_user"}}})
+    assert found.access is not None
+    assert found.access.identity.headers == "remote_user"
+    assert code(found) is None
+    assert made({"max_websockets": 1}).access is None
+
+
+def test_unknown_keys_of_access_are_refused() -> None:
+    with pytest.raises(ConfigError, match="access"):
+        guard({"access": {"require": [{"signed_in": True, "later": 1}]}})
+    with pytest.raises(ConfigError, match="access"):
+        guard({"access": {"later": 1}})
+
+
+def test_conditions_cost_time() -> None:
+    many = [{"group": "a", "path": f"/{number}*x*y*z/*"} for number in range(64)]
+    with pytest.raises(ConfigError, match="the policy may take"):
+        guard({"access": {"require": many}})
+    with pytest.raises(ConfigError, match="the policy may take"):
+        guard({"routes": [{"handle": [{"type": "access", "config": {"require": many}}] * 2}]})

@@ -5,17 +5,17 @@ Its one invariant: no request passes that the rules, read naively, would refuse.
 
 from typing import Any
 
-import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
+    MultipleResults,
     RuleBasedStateMachine,
     consumes,
     initialize,
     invariant,
+    multiple,
+    precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from tests.unit.access.credentials import NOW
@@ -70,7 +70,8 @@ CONDITIONS = SUBJECTS | st.builds(
     lambda subject, other: {**subject, **other}, SUBJECTS, CIRCUMSTANCES
 )
 ALLOWS = st.one_of(
-    st.sampled_from(["anyone", "nobody", "signed_in"]), st.lists(CONDITIONS, min_size=1, max_size=3)
+    st.sampled_from(["anyone", "nobody", "signed_in", "signed_in"]),
+    st.lists(CONDITIONS, min_size=1, max_size=3),
 )
 PATHS = st.builds(
     lambda match, allow, fresh: {
@@ -188,15 +189,25 @@ class GateMachine(RuleBasedStateMachine):
         )
         return self.keep(known, CredentialKind.SIGN_IN, self.subject(name), method=method)
 
-    @rule(target=all, made_from=sign_ins, host=st.sampled_from(HOSTS))
-    def hand_over(self, made_from: Pair, host: str) -> Pair:
+    @precondition(lambda self: len(self.pairs) < 24)
+    @rule(target=all, made_from=sign_ins)
+    def hand_over(self, made_from: Pair) -> MultipleResults[Pair]:
+        """Make a pass for each host name."""
         known, sign_in = made_from
-        own = Known(
-            "user", person=known.person, host=host, sign_in=known, proven_at=known.proven_at
-        )
         assert known.person is not None
         subject = self.subject(known.person.name)
-        return self.keep(own, CredentialKind.PASS, subject, sign_in=sign_in, method=sign_in.method)
+        return multiple(
+            *(
+                self.keep(
+                    Known("user", person=known.person, host=host, sign_in=known),
+                    CredentialKind.PASS,
+                    subject,
+                    sign_in=sign_in,
+                    method=sign_in.method,
+                )
+                for host in HOSTS
+            )
+        )
 
     @rule(
         target=all,
@@ -319,10 +330,3 @@ class GateMachine(RuleBasedStateMachine):
             return gate.judge(credential, request).kind is VerdictKind.ALLOW
         except ForwardError:
             return False
-
-
-@pytest.mark.timeout(90)
-def test_no_request_passes_that_the_rules_would_refuse() -> None:
-    run_state_machine_as_test(
-        GateMachine, settings=settings(max_examples=100, stateful_step_count=30, deadline=None)
-    )
