@@ -23,12 +23,17 @@ def load(path: Path) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.timeout(60)
-def test_the_wheel_is_typed(tmp_path: Path) -> None:
+def test_the_wheel_is_typed_and_has_the_pages(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     environment = {"ZEROTRUST_COMPILE": "0", "PATH": "/usr/bin:/bin"}
     subprocess.run(build, cwd=ROOT, env=environment, check=True, capture_output=True)
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        assert "zerotrust/py.typed" in wheel.namelist()
+        packed = set(wheel.namelist())
+    assert "zerotrust/py.typed" in packed
+    pages = ROOT / "src" / "zerotrust" / "server" / "portal"
+    for folder in ("templates", "static"):
+        files = {str(path.relative_to(ROOT / "src")) for path in (pages / folder).iterdir()}
+        assert files and files <= packed
 
 
 def test_all_pythons_that_the_project_names_are_tested_and_have_wheels() -> None:

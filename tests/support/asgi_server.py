@@ -3,7 +3,7 @@
 import asyncio
 import datetime
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +17,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
 from starlette.types import ASGIApp
-
-NAMES = ("localhost", "*.localhost")
 
 
 @dataclass
@@ -107,9 +105,15 @@ class AsgiServer:
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, folder: Path) -> AsyncIterator[tuple[AsgiServer, Path]]:
-    """Serve an application on a free port of 127.0.0.1; yield the server and its certificate."""
-    certificate = _certificate(folder)
+async def serving(
+    app: ASGIApp, folder: Path, *names: str
+) -> AsyncIterator[tuple[AsgiServer, Path]]:
+    """Serve an application on a free port of 127.0.0.1; yield the server and its certificate.
+
+    Args:
+        names: host names of the certificate. OpenSSL accepts no wildcard for `localhost`.
+    """
+    certificate = _certificate(folder, names)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     made = AsgiServer(app)
@@ -123,9 +127,9 @@ async def serving(app: ASGIApp, folder: Path) -> AsyncIterator[tuple[AsgiServer,
     assert not made.problems
 
 
-def _certificate(folder: Path) -> Path:
+def _certificate(folder: Path, names: Sequence[str]) -> Path:
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAMES[0])])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
     now = datetime.datetime.now(datetime.UTC)
     certificate = (
         x509.CertificateBuilder()
@@ -135,7 +139,7 @@ def _certificate(folder: Path) -> Path:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(n) for n in NAMES]), False)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(n) for n in names]), False)
         .sign(key, SHA256())
     )
     path = folder / "server.pem"

@@ -51,11 +51,20 @@ class MePages:
             sign_ins=await site.sign_ins.of_user(subject.id),
             passkeys=await site.people.passkeys(subject.id),
             rp_id=site.access.rp_id,
+            accounts=await self._accounts(subject.name),
             apps=[row for row, _ in tokens],
             links=await site.links.listed(created_by=subject.id),
             device_name=device_name,
             key_id=_key_text,
         )
+
+    async def _accounts(self, name: str) -> list[tuple[str, str, bool]]:
+        """Return name and title of each identity provider, and whether the user has an account."""
+        providers = self._site.access.identity_providers
+        if not providers:
+            return []
+        joined = (await self._site.people.user(name)).providers
+        return [(key, found.title or key, key in joined) for key, found in providers.items()]
 
     async def _end_sign_in(self, request: Request) -> Response:
         sign_in, form = await own_form(self._site, request)

@@ -62,7 +62,7 @@ class ChallengeKeys(Protocol):
         """
 
 
-class PasskeyUse(TypedDict):
+class ProofArguments(TypedDict):
     """Arguments of `SignIns.by_passkey` and `SignIns.prove_again`."""
 
     counter: int
@@ -85,7 +85,7 @@ class VerifiedPasskey:
     spent: bytes
 
     @property
-    def use(self) -> PasskeyUse:
+    def use(self) -> ProofArguments:
         """Return the arguments of the use cases that sign in."""
         return {"counter": self.counter, "backed_up": self.backed_up, "spent": self.spent}
 

@@ -77,7 +77,7 @@ class Portal:
         self.app: ASGIApp = SecurityHeaders(self._answer)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request; raises what is an error of ours, after its page (`net.asgi` logs it)."""
+        """Answer a request; raises what is an error of ours, after its page; `net.asgi` logs it."""
         at_auth_host = scope["state"]["host"] == self._site.access.auth_host
         await (self._auth if at_auth_host else self._service)(scope, receive, send)
 

@@ -1,5 +1,7 @@
 """Pages for signing out, at each host name: GET shows a button, POST signs out."""
 
+from urllib.parse import urlencode
+
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
@@ -31,7 +33,7 @@ class SignOutPages:
     async def _ask(self, request: Request) -> Response:
         credential = credential_of(request)
         if credential is None:
-            return self._done(request, None)
+            return self._done(request)
         return self._site.templates.page(
             request,
             "sign_out",
@@ -45,34 +47,32 @@ class SignOutPages:
         credential = credential_of(request)
         if credential is None:
             self._site.check_origin(request)
-            return self._done(request, None)
+            return RedirectResponse(PATH, 303)
         csrf.check_token(request, form, origin=self._site.origin(host_of(request)))
         sign_in = _sign_in_behind(credential)
         if sign_in is not None:
             await self._site.sign_ins.sign_out(sign_in, everywhere=form.get("everywhere") == "1")
-        on = next_path(form.get("attempt", ""), otherwise="")
-        at_auth_host = host_of(request) == self._site.access.auth_host
-        response: Response
-        if on and at_auth_host:
-            response = RedirectResponse(on, 303)
-        else:
-            response = self._done(request, credential)
+        done = PATH
+        if credential.subject.provider:
+            done = f"{PATH}?{urlencode({'provider': credential.subject.provider})}"
+        if host_of(request) == self._site.access.auth_host:
+            done = next_path(form.get("attempt", ""), otherwise=done)
+        response = RedirectResponse(done, 303)
         remove_sign_in(response)
         return response
 
-    def _done(self, request: Request, ended: Credential | None) -> Response:
-        provider = "" if ended is None else ended.subject.provider
-        url = self._site.logout_url(provider) if provider else None
-        actions = [Action("Sign in", f"{self._site.auth_origin}/")]
-        if host_of(request) != self._site.access.auth_host:
+    def _done(self, request: Request) -> Response:
+        if host_of(request) == self._site.access.auth_host:
+            actions = [Action("Sign in", "/")]
+        else:
             actions = [Action(f"Open {host_of(request)} again", "/")]
-        if url is not None:
-            actions.append(Action(f"Sign out at {provider}, too", url))
-        text = "This browser is signed out of all services."
-        if ended is not None and _sign_in_behind(ended) is None:
-            text = f"This browser is signed out of {host_of(request)}."
+        name = request.query_params.get("provider", "")
+        provider = self._site.access.identity_providers.get(name)
+        url = None if provider is None else self._site.logout_url(name)
+        if provider is not None and url is not None:
+            actions.append(Action(f"Sign out at {provider.title or name}, too", url))
         return self._site.templates.message(
-            request, "You are signed out", text, status=200, actions=actions
+            request, "You are signed out", "This browser is signed out.", actions=actions
         )
 
 

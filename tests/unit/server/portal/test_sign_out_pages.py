@@ -1,9 +1,14 @@
 """Tests of signing out: by POST only, from pages of the same origin only."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from tests.support.authenticator import Authenticator
-from tests.support.portal_server import AUTH, PHOTOS, Browser, PortalServer
+from tests.support.people import Stores
+from tests.support.portal_server import AUTH, PHOTOS, Browser, PortalServer, start_portal
+from zerotrust.server.access.people import ProviderAccount
 from zerotrust.server.portal.browser_cookies import COOKIE
 
 pytestmark = pytest.mark.anyio
@@ -95,13 +100,28 @@ async def test_without_a_sign_in_other_pages_are_refused_too(browser: Browser) -
     assert reply.status == 403
 
 
-async def test_the_page_of_the_provider_is_offered(server: PortalServer, inside: Browser) -> None:
-    object.__setattr__(server.site, "logout_url", lambda provider: f"https://sso/{provider}")
-    done = await inside.submit(await inside.get(OUT), "/.0trust/out")
-    assert done.page.links.keys() == {"Sign in"}, "anna has a passkey"
+async def test_the_page_of_the_provider_is_offered(
+    servers: Stores, tmp_path: Path, anyio_backend: object
+) -> None:
+    provider = {
+        "issuer": "https://sso",
+        "client_id": "a",
+        "client_secret_file": "f",
+        "title": "SSO",
+    }
+    server = await start_portal(servers, tmp_path, identity_providers={"main": provider})
+    server.site = replace(server.site, logout_url=lambda name: f"https://sso/{name}/end")
+    server.portal = server.build()
+    browser = Browser(server)
+    made = await server.store.by_provider(ProviderAccount(provider="main", subject="1"))
+    browser.cookies[AUTH] = {COOKIE: made.value}
+    done = await browser.submit(await browser.get(OUT), "/.0trust/out")
+    assert done.page.links == {"Sign in": "/", "Sign out at SSO, too": "https://sso/main/end"}
+    foreign = await browser.get(f"{OUT}?provider=evil")
+    assert foreign.page.links == {"Sign in": "/"}
 
 
 async def test_a_foreign_attempt_leads_nowhere(inside: Browser) -> None:
     page = await inside.get(OUT)
     done = await inside.submit(page, "/.0trust/out", attempt="//evil.example")
-    assert done.status == 200 and done.hops == [OUT]
+    assert done.status == 200 and done.url == OUT
