@@ -50,7 +50,7 @@ def create(  # noqa: PLR0913 - one argument for each option
 
     It opens the path and all below it. The rule of the host name must say `links: true`.
     """
-    from zerotrust.cli.access_output import read_pin
+    from zerotrust.cli.access_output import read_pin, show_warnings
     from zerotrust.cli.admin_client import connect, question
     from zerotrust.cli.tables import moment, show_json
     from zerotrust.model import access_admin
@@ -67,6 +67,7 @@ def create(  # noqa: PLR0913 - one argument for each option
     if as_json:
         show_json(made)
         return
+    show_warnings(made.warnings)
     typer.echo(
         f"share link {made.id}, valid until {moment(made.expires_at)} UTC; take it back with:"
         f" 0trust share revoke {made.id}",

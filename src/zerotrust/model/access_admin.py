@@ -287,6 +287,7 @@ class CreatedLink(Model):
     id: str
     url: str = Field(repr=False)
     expires_at: int
+    warnings: list[str] = []
 
 
 class LinkView(Model):

@@ -8,6 +8,7 @@ from zerotrust.access.gate import Gate
 from zerotrust.model.access import Access, Rule
 from zerotrust.model.base import is_pattern
 from zerotrust.model.condition import Condition, alternatives
+from zerotrust.model.service_access import ServiceAccess
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -79,6 +80,23 @@ def pin_warnings(gate: Gate | None, host: str) -> list[str]:
     if gate.asks_pin:
         return []
     return [f"the rule of {host} asks for no PIN yet; add to its `allow`: {{ pin: true }}"]
+
+
+def link_warnings(rule: Rule, agent: str, narrowing: ServiceAccess | None) -> list[str]:
+    """Return a warning for each `require` that the visitors of a share link can't meet.
+
+    Args:
+        agent, narrowing: the agent of the host name, and its service's section `access`.
+    """
+    found = []
+    if any(condition.names_subjects for condition in rule.require):
+        found.append("`require` of the rule asks for a user or machine: the link opens nothing")
+    if narrowing is not None and any(one.names_subjects for one in narrowing.require):
+        found.append(
+            f"the service in the file of agent {agent} asks for a user or machine"
+            " (access.require): the link opens nothing"
+        )
+    return found
 
 
 def _allowing(rule: Rule) -> Iterator[Condition]:

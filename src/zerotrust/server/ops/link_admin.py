@@ -8,7 +8,7 @@ from zerotrust.model import access_admin as views
 from zerotrust.model.admin import NoParameters
 from zerotrust.model.base import CATCH_ALL
 from zerotrust.server.ops import access_views
-from zerotrust.server.ops.access_advice import is_public, pin_warnings
+from zerotrust.server.ops.access_advice import is_public, link_warnings, pin_warnings
 from zerotrust.server.ops.access_parts import AccessEndpoints
 from zerotrust.server.ops.service_url import parse_service_url
 
@@ -58,7 +58,12 @@ class LinkAdmin(AccessEndpoints):
             actor=actor,
         )
         url = self.url(host, made.url.removeprefix(f"https://{host}"))
-        return views.CreatedLink(id=made.id, url=url, expires_at=made.expires_at)
+        return views.CreatedLink(
+            id=made.id,
+            url=url,
+            expires_at=made.expires_at,
+            warnings=link_warnings(gate.rule, *parts.served_by(host)),
+        )
 
     async def revoke(self, asked: views.LinkRequest, actor: str) -> views.RevokedLink:
         """Revoke a link."""

@@ -3,9 +3,11 @@
 from typing import Any
 
 from zerotrust.model.access import Access
+from zerotrust.model.service_access import ServiceAccess
 from zerotrust.server.ops.access_advice import (
     did_you_mean,
     example_host,
+    link_warnings,
     named_groups,
     token_hosts,
 )
@@ -45,6 +47,18 @@ def test_host_names_of_a_token() -> None:
     assert token_hosts(found, "app", "ci-1", []) == ["b.example"]
     assert example_host(["*.a.example", "c.example"]) == "c.example"
     assert example_host(["*.a.example"]) is None
+
+
+def test_links_that_open_nothing() -> None:
+    rules = access(
+        {"hosts": ["a.example"], "allow": "signed_in", "require": [{"ip": "10.0.0.0/8"}]},
+        {"hosts": ["b.example"], "allow": "signed_in", "require": [{"signed_in": True}]},
+    ).rules
+    open_one = ServiceAccess.model_validate({"require": [{"ip": "10.0.0.0/8"}]})
+    narrow = ServiceAccess.model_validate({"require": [{"group": "family"}]})
+    assert link_warnings(rules[0], "", None) == link_warnings(rules[0], "home", open_one) == []
+    assert "`require` of the rule" in link_warnings(rules[1], "", None)[0]
+    assert "agent home" in link_warnings(rules[0], "home", narrow)[0]
 
 
 def test_suggestions() -> None:
