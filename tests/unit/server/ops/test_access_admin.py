@@ -183,10 +183,10 @@ async def test_a_machine_from_creation_to_revocation(tmp_path: Path) -> None:
         again = await asker.post("/v1/machines/rotate", name="frame", keep="2h")
         assert again["secret"] != made["secret"]
         listed = (await asker.get("/v1/machines"))["tokens"]
-        assert [(one["name"], one["expires_at"]) for one in listed] == [
+        assert {(one["name"], one["expires_at"]) for one in listed} == {
             ("frame", NOW + 7200),
             ("frame", None),
-        ]
+        }
         assert "secret" not in listed[0]
         done = await asker.post("/v1/machines/revoke", name="frame")
         assert done == {"name": "frame", "revoked": 2}
