@@ -11,17 +11,25 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.access_parts import NOW, StandingParts, add_sign_in
-from tests.support.identities import directory_server, listening
+from tests.support.identities import DirectoryServer, directory_server, listening
 from zerotrust.access.secret_format import APP, INVITATION, LINK, MACHINE, is_secret
 from zerotrust.db import audit
-from zerotrust.db.database import Database
 from zerotrust.model.access import Access
+from zerotrust.server.access.people import ProviderAccount
+from zerotrust.server.access.sign_ins import BrowserInfo
 
 pytestmark = pytest.mark.anyio
 
 ACCESS: dict[str, Any] = {
     "auth_host": "auth.example.com",
     "admins": [{"group": "admins"}],
+    "identity_providers": {
+        "main": {
+            "issuer": "https://sso.example.org",
+            "client_id": "0trust",
+            "groups_claim": "groups",
+        }
+    },
     "rules": [
         {
             "hosts": ["photos.example.com"],
@@ -35,6 +43,7 @@ ACCESS: dict[str, Any] = {
         },
         {"hosts": ["party.example.com"], "allow": [{"pin": True}]},
         {"hosts": ["shop.example.com"], "allow": "anyone"},
+        {"hosts": ["ops.example.com"], "allow": [{"group": "main/ops"}]},
     ],
 }
 
@@ -42,9 +51,10 @@ ACCESS: dict[str, Any] = {
 class Asker:
     """A client of the admin API."""
 
-    def __init__(self, client: httpx2.AsyncClient, database: Database) -> None:
+    def __init__(self, client: httpx2.AsyncClient, server: DirectoryServer) -> None:
         self.client = client
-        self.database = database
+        self.server = server
+        self.database = server.database
 
     def sign_in(self, user: str, *, browser: str = "Firefox") -> None:
         add_sign_in(self.database, user, browser=browser)
@@ -66,14 +76,18 @@ class Asker:
 
 
 @asynccontextmanager
-async def asking(folder: Path, *, access: bool = True) -> AsyncIterator[Asker]:
+async def asking(
+    folder: Path, *, access: bool = True, https_port: int = 443
+) -> AsyncIterator[Asker]:
     with directory_server(folder) as server:
         if access:
-            server.access = StandingParts(server.database, Access.model_validate(ACCESS))
+            server.access = StandingParts(
+                server.database, Access.model_validate(ACCESS), https_port=https_port
+            )
         async with listening(server):
             transport = httpx2.AsyncHTTPTransport(uds=str(server.socket))
             async with httpx2.AsyncClient(transport=transport, base_url="http://admin") as client:
-                yield Asker(client, server.database)
+                yield Asker(client, server)
 
 
 async def test_without_the_section_every_endpoint_says_how_to_begin(tmp_path: Path) -> None:
@@ -151,6 +165,7 @@ async def test_groups(tmp_path: Path) -> None:
             ("family", [], True),
             ("famly", ["anna"], False),
             ("kids", ["anna"], True),
+            ("main/ops", [], True),
         ]
 
 
@@ -222,6 +237,35 @@ async def test_apps(tmp_path: Path) -> None:
         again = await asker.post("/v1/apps/rotate", name="Anna's phone")
         assert again["hosts"] == ["photos.example.com"]
         assert (await asker.post("/v1/apps/revoke", name="Anna's phone"))["revoked"] == 2
+
+
+async def test_a_verdict_by_the_way_of_signing_in(tmp_path: Path) -> None:
+    async with asking(tmp_path) as asker:
+        assert asker.server.access is not None
+        account = ProviderAccount(
+            provider="main", subject="17", groups=("ops",), email="dora@example.com"
+        )
+        await asker.server.access.sign_ins.by_provider(account, BrowserInfo(), spent=b"s" * 32)
+        (dora,) = (await asker.get("/v1/users"))["users"]
+        assert dora["providers"] == ["main"]
+        asked = {"url": "https://ops.example.com/", "user": dora["user"]}
+        found = await asker.post("/v1/access/explain", **asked)
+        assert (found["verdict"], found["reason"]) == ("allow", "rules[4].allow")
+        assert (await asker.post("/v1/access/explain", **asked, provider="main")) == found
+        await asker.post("/v1/users/disable", user=dora["user"])
+        assert (await asker.post("/v1/access/explain", **asked))["verdict"] == "sign_in"
+        refused = await asker.post("/v1/access/explain", 400, **asked, provider="other")
+        assert refused["error"].endswith("has not signed in at other yet; providers: main")
+
+
+async def test_urls_have_the_port(tmp_path: Path) -> None:
+    async with asking(tmp_path, https_port=8443) as asker:
+        made = await asker.post("/v1/users/invite", user="anna")
+        assert made["url"].startswith("https://auth.example.com:8443/invite#0t_i_")
+        made = await asker.post("/v1/links/create", url="https://photos.example.com:8443/a")
+        assert made["url"].startswith("https://photos.example.com:8443/.0trust/share#0t_l_")
+        found = await asker.get("/v1/access")
+        assert found["auth_url"] == "https://auth.example.com:8443"
 
 
 async def test_share_links(tmp_path: Path) -> None:
