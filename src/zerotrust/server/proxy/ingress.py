@@ -11,8 +11,6 @@ from functools import lru_cache, partial
 from time import perf_counter, time
 from typing import Final
 
-from zerotrust.access.identity_headers import IdentityHeaders, without_identity_fields
-from zerotrust.access.shown_credentials import without_names
 from zerotrust.errors import (
     ClientAddressUnreadable,
     ForwardError,
@@ -34,7 +32,6 @@ from zerotrust.middleware.interface import Answer, NeedsVerification, Request
 from zerotrust.model.limits import Limits
 from zerotrust.model.server import ProxyApi
 from zerotrust.net.http_server import HttpServerConnection, RequestSink
-from zerotrust.server.access.backend_identity import removals
 from zerotrust.server.access.gatekeeper import Gatekeeper
 from zerotrust.server.agents.registry import Registry
 from zerotrust.server.agents.scheme import to_https
@@ -42,6 +39,7 @@ from zerotrust.server.agents.service_policy import passed_head
 from zerotrust.server.agents.websocket_endpoint import WebSocketEndpoint
 from zerotrust.server.proxy.error_pages import send_error_page
 from zerotrust.server.proxy.gate_check import GateCheck, Outcome
+from zerotrust.server.proxy.identity_fields import identify
 from zerotrust.server.proxy.load_shedding import LoadShedding
 from zerotrust.server.proxy.pending_requests import PendingRequests
 from zerotrust.server.proxy.policy_time import PoliciesTooSlow, PolicyTime
@@ -63,9 +61,6 @@ _IPV6: Final = rb"([0-9A-Fa-f:.]{2,45})(?:%[0-9A-Za-z._-]{1,32})?"
 _ADDRESS: Final = re.compile(
     rb"([0-9.]{7,15})(?::[0-9]{1,5})?|\[%b\](?::[0-9]{1,5})?|%b" % (_IPV6, _IPV6)
 )
-
-_ASSERTION_ALONE: Final = IdentityHeaders()
-"""Of services that say nothing else."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -264,11 +259,12 @@ class Ingress:
         """
         registration, head, request = context.registration, context.head, context.request
         assert registration is not None
-        identity = context.policy.identity if context.policy is not None else None
+        policy, added = context.policy, b""
         if request is not None:
             head = passed_head(head, request)
-        if identity is not None or context.gate is not None:
-            head = self._identify(context, head, identity or _ASSERTION_ALONE)
+        if context.gate is not None or (policy is not None and policy.identity is not None):
+            gates = self.gate_check
+            head, added = identify(context, head, None if gates is None else gates.gatekeeper)
         kind, length = context.framing
         fields = head.fields
         payload = pack_open(
@@ -278,12 +274,7 @@ class Ingress:
             | (FLAG_TRAILERS if fields.te_trailers else 0),
             service=registration.wire_id,
             request_id=context.id.encode(),
-            block=request_block(
-                head,
-                client=context.client,
-                proto=context.scheme,
-                added=b"".join([edit.lines for edit in context.identity]),
-            ),
+            block=request_block(head, client=context.client, proto=context.scheme, added=added),
         )
         session = registration.session.link.session
         if len(payload) > session.max_open:
@@ -300,7 +291,6 @@ class Ingress:
             loop=self._loop,
             trailer_filter=self._trailer_filter,
         )
-        policy = context.policy
         if policy is None:
             return relay
         if fields.upgrade is not None and policy.upgrades is not None:
@@ -312,27 +302,6 @@ class Ingress:
         return relay
 
     # ---- gates
-
-    def _identify(
-        self, context: RequestContext, head: RequestHead, headers: IdentityHeaders
-    ) -> RequestHead:
-        """Set the edits that tell the backend who makes the request.
-
-        Returns:
-            The head without fields of these names: neither the client nor the service's policy
-            may set them.
-        """
-        if self.gate_check is not None and context.gate is not None:
-            context.identity = self.gate_check.gatekeeper.identity_edits(
-                context.gate, context.who, headers
-            )
-        else:
-            context.identity = removals(headers)
-            head = without_identity_fields(head)
-        fields = without_names(head.fields, headers.names)
-        if fields is head.fields:
-            return head
-        return RequestHead(head.method, head.target, head.minor, fields)
 
     def access_ended(self, context: RequestContext) -> None:
         """Refuse a request whose client may not go on (relay.RelayOwner)."""
