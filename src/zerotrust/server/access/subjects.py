@@ -97,6 +97,7 @@ class Subjects:
             shown_name=next(filter(None, shown), user.name),
             groups=user.groups.union(filed.groups if filed else (), *map(_groups, accounts)),
             emails=frozenset(filter(None, addresses)),
+            email=next(filter(None, addresses), ""),
             provider="" if provider == EVERY_PROVIDER else provider,
             claims=claims,
         )

@@ -39,6 +39,7 @@ def test_a_subject_has_what_the_way_of_signing_in_proves() -> None:
     assert (key.provider, key.claims, key.shown_name) == ("", {}, "anna")
     assert google.groups == {"friends", "family", "google/ops", "google/a/b"}
     assert google.emails == {"anna@example.com", "anna@gmail.example"}
+    assert google.email == "anna@example.com"
     assert (google.provider, google.claims, google.shown_name) == ("google", {"hd": "x"}, "Anna G")
     owner = subjects.of("u_1", EVERY_PROVIDER)
     assert owner is not None
