@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.assertion_backend import HEADER, AssertionBackend
+from tests.support.assertion_backend import AssertionBackend
+from tests.support.assertion_verifier import HEADER, AssertionVerifier
 from tests.support.client import Response
 from tests.support.commands import Commands
 from tests.support.entrypoint import Entrypoint
@@ -74,9 +75,10 @@ async def office(
         assert answer.status == 200
         return answer.body
 
-    backend = AssertionBackend(
+    verifier = AssertionVerifier(
         issuer="https://auth.localhost", audience=f"https://{HOST}", fetch_keys=fetch_keys
     )
+    backend = AssertionBackend(verifier)
     async with backend:
         services = [
             service(HOST, backend.port, access={"identity": {"headers": "webauth"}}),
@@ -108,7 +110,7 @@ async def test_the_backend_verifies_who_it_is(office: Office) -> None:
 async def test_the_keys_are_fetched_once(office: Office) -> None:
     for _ in range(3):
         assert (await office.get(office.app)).status == 200
-    assert office.backend.fetches == 1
+    assert office.backend.verifier.fetches == 1
 
 
 async def test_plain_fields_beside_the_assertion(office: Office) -> None:

@@ -10,13 +10,13 @@ import contextlib
 import hashlib
 import shutil
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from playwright.async_api import BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 from tests.support.entrypoint import trusting
 from tests.support.processes import ROOT
@@ -68,16 +68,22 @@ class PageErrors:
 
 
 @contextlib.asynccontextmanager
-async def chromium(*trusted_keys: str, scheme: str = "light") -> AsyncIterator[BrowserContext]:
-    """Start a browser that also trusts these keys."""
-    options = [*OPTIONS]
+async def browser(*trusted_keys: str, options: Sequence[str] = ()) -> AsyncIterator[Browser]:
+    """Start a browser that also trusts these keys, with more options of its command line."""
+    arguments = [*OPTIONS, *options]
     if trusted_keys:
-        options.append(f"--ignore-certificate-errors-spki-list={','.join(trusted_keys)}")
+        arguments.append(f"--ignore-certificate-errors-spki-list={','.join(trusted_keys)}")
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=executable(), args=options)
-        context = await browser.new_context(
+        started = await playwright.chromium.launch(executable_path=executable(), args=arguments)
+        yield started
+        await started.close()
+
+
+@contextlib.asynccontextmanager
+async def chromium(*trusted_keys: str, scheme: str = "light") -> AsyncIterator[BrowserContext]:
+    """Start a browser that also trusts these keys, with one set of cookies."""
+    async with browser(*trusted_keys) as started:
+        yield await started.new_context(
             viewport={"width": 1200, "height": 850},
             color_scheme="dark" if scheme == "dark" else "light",
         )
-        yield context
-        await browser.close()

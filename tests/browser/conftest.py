@@ -1,0 +1,35 @@
+"""One home with sign-in and its browsers, for the modules about access."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from playwright.async_api import Browser
+
+from tests.support.web_home import WebHome, home_browser, web_home
+
+
+@pytest.fixture(scope="session")
+async def home(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[WebHome]:
+    async with web_home(tmp_path_factory.mktemp("home")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+async def http2(home: WebHome) -> AsyncIterator[Browser]:
+    """A browser as it is: it speaks HTTP/2."""
+    async with home_browser(home) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+async def http1(home: WebHome) -> AsyncIterator[Browser]:
+    """A browser that speaks HTTP/1.1 alone."""
+    async with home_browser(home, "--disable-http2") as started:
+        yield started
+
+
+@pytest.fixture(params=["http2", "http1"])
+def either(request: pytest.FixtureRequest) -> Browser:
+    """Each of the browsers in turn."""
+    found: Browser = request.getfixturevalue(request.param)
+    return found
