@@ -20,7 +20,7 @@ ISSUER_DAYS: Final = 1825
 
 
 @dataclass(frozen=True, kw_only=True)
-class Credential:
+class CertifiedKey:
     """A certificate and its private key."""
 
     certificate: x509.Certificate
@@ -34,7 +34,7 @@ class Credential:
 
 def create_root(
     name: str, *, days: int = ROOT_DAYS, now: datetime.datetime | None = None
-) -> Credential:
+) -> CertifiedKey:
     """Create a root.
 
     Raises:
@@ -44,16 +44,16 @@ def create_root(
     builder = profile.root(
         name, key.public_key(), profile.validity(_moment(now), profile.days(days))
     )
-    return Credential(certificate=builder.sign(key, keys.signing_hash(key)), key=key)
+    return CertifiedKey(certificate=builder.sign(key, keys.signing_hash(key)), key=key)
 
 
 def create_issuer(
-    root: Credential,
+    root: CertifiedKey,
     *,
     days: int = ISSUER_DAYS,
     permitted: list[x509.GeneralName] | None = None,
     now: datetime.datetime | None = None,
-) -> Credential:
+) -> CertifiedKey:
     """Create an issuing certificate signed by `root`.
 
     Args:
@@ -75,7 +75,7 @@ def create_issuer(
         parent=root.certificate,
         permitted=permitted or [],
     )
-    return Credential(certificate=builder.sign(root.key, keys.signing_hash(root.key)), key=key)
+    return CertifiedKey(certificate=builder.sign(root.key, keys.signing_hash(root.key)), key=key)
 
 
 def _may_have_issuers(root: x509.Certificate) -> None:

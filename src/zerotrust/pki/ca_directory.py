@@ -324,7 +324,7 @@ def _refuse_existing(files: CaPaths) -> None:
             raise PkiError(f"{path}: exists already and is not overwritten; {fix}")
 
 
-def _load_root(folder: Path, passphrase: bytes | None) -> ca.Credential:
+def _load_root(folder: Path, passphrase: bytes | None) -> ca.CertifiedKey:
     files = _files(folder, AUTHORITY)
     certificate = load_certificate(files.certificate)
     if not files.key.exists():
@@ -334,7 +334,7 @@ def _load_root(folder: Path, passphrase: bytes | None) -> ca.Credential:
         )
     key = keys.read_key(files.key, passphrase)
     _check_pair(certificate, key, files)
-    return ca.Credential(certificate=certificate, key=key)
+    return ca.CertifiedKey(certificate=certificate, key=key)
 
 
 def _check_pair(certificate: x509.Certificate, key: keys.Key, files: CaPaths) -> None:

@@ -45,7 +45,7 @@ def test_a_long_name_leaves_room_for_the_issuers() -> None:
 @pytest.mark.parametrize("path_length", [None, 1])
 def test_a_root_of_others_may_have_our_issuer_below_it(path_length: int | None) -> None:
     foreign = ForeignCertificate.root(path_length=path_length)
-    made = ca.create_issuer(ca.Credential(certificate=foreign.certificate, key=foreign.key))
+    made = ca.create_issuer(ca.CertifiedKey(certificate=foreign.certificate, key=foreign.key))
     made.certificate.verify_directly_issued_by(foreign.certificate)
 
 
@@ -54,7 +54,7 @@ def test_an_authority_of_the_old_kind_has_no_issuer() -> None:
     with pytest.raises(
         PkiError, match="it keeps working, but cannot rotate; create a new one in another folder"
     ):
-        ca.create_issuer(ca.Credential(certificate=foreign.certificate, key=foreign.key))
+        ca.create_issuer(ca.CertifiedKey(certificate=foreign.certificate, key=foreign.key))
 
 
 def test_an_issuer_ends_with_its_root() -> None:
