@@ -50,13 +50,19 @@ _APP: Final = {
 
 
 def install() -> Path:
-    """Install Home Assistant, unless it is there; return its program."""
+    """Install Home Assistant, unless it is there; return its program.
+
+    The lock leaves out pip, which Home Assistant would use for further parts.
+    """
     done = VENV / "installed"
     lock = hashlib.sha256(LOCK.read_bytes()).hexdigest()
     if not done.exists() or done.read_text() != lock:
-        subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
-        pip: list[str | Path] = [VENV / "bin" / "python", "-m", "pip", "install", "--quiet"]
-        subprocess.run([*pip, "--require-hashes", "-r", LOCK], check=True)
+        uv = Path(sys.executable).with_name("uv")
+        subprocess.run(
+            [uv, "venv", "--quiet", "--clear", "--python", sys.executable, VENV], check=True
+        )
+        packages: list[str | Path] = [uv, "pip", "install", "--quiet", "--python", VENV]
+        subprocess.run([*packages, "--no-deps", "--require-hashes", "-r", LOCK], check=True)
         done.write_text(lock)
     return VENV / "bin" / "hass"
 
