@@ -110,6 +110,7 @@ class CompiledRule:
         named_groups: the groups that the rule names; backends are told of no others.
         named_claims: the claims that the rule names.
         asks_pin: a PIN may open the host name.
+        token_styles: other products whose header fields may have a token.
     """
 
     __slots__ = (
@@ -120,11 +121,13 @@ class CompiledRule:
         "named_groups",
         "paths",
         "require",
+        "token_styles",
         "whole",
     )
 
     def __init__(self, model: Rule, *, country_of: CountryOf = no_country) -> None:
         self.model = model
+        self.token_styles = tuple(model.token_headers)
         self.deny = tuple(
             CompiledCondition(item, country_of=country_of, place=f"deny[{index}]", deny=True)
             for index, item in enumerate(model.deny)
@@ -246,6 +249,15 @@ class Gate:
         if credential is not None and verdict is ALLOWED and not judgement.looked_at_request:
             self._remember(credential, judgement.until)
         return verdict
+
+    def remembers(self, credential: Credential, now: float) -> bool:
+        """Return True if a credential in force opens every request, by an earlier verdict."""
+        verdicts = credential.verdicts
+        return (
+            verdicts is not None
+            and now < verdicts.get(self._number, 0.0)
+            and not credential.end_reason(now)
+        )
 
     def counts(self, credential: Credential) -> bool:
         """Return True if a credential is good for this host name, whatever the rule says."""

@@ -121,26 +121,23 @@ class Gatekeeper:
         """Return the credentials in the header fields of a request, and the fields to forward."""
         if gate is None:
             return shown_credentials(fields, gated=False)
-        styles = gate.rule.token_headers
-        return shown_credentials(fields, gated=True, styles=tuple(styles) if styles else ())
+        return shown_credentials(fields, gated=True, styles=gate.compiled.token_styles)
 
     def serves(self, gate: Gate, target: bytes) -> bool:
         """Return True if the server answers a request itself, without asking the gate."""
-        if target[:2] != b"/." and gate.host != self.gates.access.auth_host:
+        if gate.host == self.gates.auth_host:
+            return True
+        if not target.startswith(b"/."):
             return False
         path = target.partition(b"?")[0]
-        return (
-            path.startswith(OWN_PREFIX)
-            or path == JWKS_PATH
-            or gate.host == self.gates.access.auth_host
-        )
+        return path.startswith(OWN_PREFIX) or path == JWKS_PATH
 
     def page_state(self, gate: Gate, request: GatedRequest, now: float) -> dict[str, Any]:
         """Return what the sign-in pages learn of a request (`scope["state"]`)."""
         shown, credential = request.shown, None
         if shown is not None and shown.cookie is not None and not self._state.blind:
             found = self._index.find(shown.cookie)
-            at_auth_host = gate.host == self.gates.access.auth_host
+            at_auth_host = gate.host == self.gates.auth_host
             if found is not None and not found.end_reason(now):
                 is_sign_in = found.kind is CredentialKind.SIGN_IN
                 if is_sign_in if at_auth_host else gate.counts(found):
@@ -157,10 +154,17 @@ class Gatekeeper:
         Raises:
             ForwardError: the request is ambiguous (`Gate.judge`).
         """
+        head, shown, blind = request.head, request.shown, self._state.blind
+        if shown is not None and shown.cookie is not None and shown.token is None and not blind:
+            # The usual case: a pass that was let in before.
+            found = self._index.find(shown.cookie)
+            if found is not None and head.fields.upgrade is None and gate.remembers(found, now):
+                request.who = found
+                self._note_use(found, now)
+                return None
         credential, by_cookie = self._credential(gate, request, now)
-        head = request.head
         asked = GateRequest(head.method, head.target, client=request.client, unix_time=now)
-        if self._state.blind:
+        if blind:
             return self._judge_blindly(gate, request, asked)
         if by_cookie and head.fields.upgrade is not None and not self._may_open(gate, head):
             if gate.judge(None, asked).kind is not _ALLOW:
