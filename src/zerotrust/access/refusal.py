@@ -7,7 +7,9 @@ body of a form, and a script or a WebSocket could not follow it.
 import base64
 import hashlib
 import json
+import re
 from enum import Enum
+from functools import cache
 from html import escape
 from typing import Final, NamedTuple
 from urllib.parse import quote_from_bytes
@@ -15,7 +17,6 @@ from urllib.parse import quote_from_bytes
 from zerotrust.access.cookies import WAY
 from zerotrust.access.hand_over import ARRIVAL_PATH, GO_PATH, WAY_SECONDS, Attempt, new_way
 from zerotrust.access.return_target import safe_target
-from zerotrust.http.headers import folded
 
 LOGIN_REQUIRED: Final = "login_required"
 ACCESS_DENIED: Final = "access_denied"
@@ -274,10 +275,10 @@ def _wants_json(request: RefusedRequest) -> bool:
 
 def _value(name: bytes, lines: bytes) -> bytes:
     """Return the value of the only field of this name; empty if there is none, or several."""
-    found = [
-        value
-        for line in lines.splitlines()
-        for key, _, value in (line.partition(b": "),)
-        if folded(key) == name
-    ]
+    found = _field(name).findall(lines)
     return found[0] if len(found) == 1 else b""
+
+
+@cache
+def _field(name: bytes) -> re.Pattern[bytes]:
+    return re.compile(rb"(?:\A|\n)%b: ([^\r\n]*+)" % name, re.IGNORECASE)
