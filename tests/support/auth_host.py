@@ -39,6 +39,8 @@ class SignInsInMemory:
         self.due: list[tuple[str, str, str]] = []
         self.rechecks: list[ProviderAccount] = []
         self.refused: list[tuple[str, str]] = []
+        self.renewed: list[str] = []
+        self.signed_out: list[str] = []
 
     async def by_provider(
         self, account: ProviderAccount, browser: BrowserInfo, *, spent: bytes
@@ -49,6 +51,18 @@ class SignInsInMemory:
         self.accounts.append(account)
         value = new_cookie()
         return IssuedCookie(value=value, credential=sign_in_of("u_1", digest_of(value.encode())))
+
+    async def renew_by_provider(
+        self, sign_in: Credential, account: ProviderAccount, browser: BrowserInfo, *, spent: bytes
+    ) -> bool:
+        if sign_in.subject.id != "u_1":
+            return False
+        self.renewed.append(sign_in.subject.id)
+        return True
+
+    async def sign_out(self, sign_in: Credential, *, everywhere: bool) -> int:
+        self.signed_out.append(sign_in.subject.id)
+        return 1
 
     async def provider_logout(self, provider: str, *, session: str, subject: str) -> int:
         self.logouts.append((provider, session, subject))

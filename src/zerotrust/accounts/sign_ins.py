@@ -154,12 +154,22 @@ def end_of_account(
     )
 
 
-def prove_again(session: Session, number: int, *, now: int) -> None:
+def prove_again(session: Session, number: int, *, proven_at: int, now: int) -> None:
     """Note that the user of a sign-in has proven their identity again."""
     found = find(session, number)
     if found is not None:
-        found[0].proven_at = now
+        found[0].proven_at = max(found[0].proven_at, proven_at)
         changes.add(session, changes.SIGN_IN, number, now=now)
+
+
+def note_provider_session(
+    session: Session, number: int, provider: str, provider_session: str
+) -> None:
+    """Note a new session at the provider that a sign-in was begun at; its logout ends the
+    sign-in."""
+    found = find(session, number)
+    if found is not None and found[0].provider == provider and provider_session:
+        found[0].provider_session = provider_session[:255]
 
 
 def remove_of(session: Session, user_id: str) -> None:

@@ -90,6 +90,34 @@ class SignIns:
 
         return await self._issued("oidc", browser, work)
 
+    async def renew_by_provider(
+        self, sign_in: Credential, account: ProviderAccount, browser: BrowserInfo, *, spent: bytes
+    ) -> bool:
+        """Note that the user of a sign-in has proven their identity again at a provider.
+
+        The passes of the sign-in stay.
+
+        Returns:
+            False if the account is another user's; then nothing is spent.
+        """
+        self._check(sign_in)
+        facts = facts_of(account, self._sealed(account))
+
+        def work(session: Session, now: int) -> bool:
+            attempt = self._attempt(session, "oidc", browser, now)
+            user = identities.user_of(session, facts, now=now)
+            if user.id != sign_in.subject.id:
+                return False
+            attempt.spend(spent)
+            attempt.check_active(user)
+            proven_at = min(now, int(account.proven_at)) if account.proven_at else now
+            number = int(sign_in.id)
+            sign_ins.prove_again(session, number, proven_at=proven_at, now=now)
+            sign_ins.note_provider_session(session, number, account.provider, account.session)
+            return True
+
+        return await self._state.run(work)
+
     async def by_passkey(
         self,
         credential_id: bytes,
@@ -139,7 +167,7 @@ class SignIns:
             attempt = self._attempt(session, "passkey", browser, now)
             if attempt.use_passkey(use).id != sign_in.subject.id:
                 attempt.refuse("this passkey is not yours")
-            sign_ins.prove_again(session, int(sign_in.id), now=now)
+            sign_ins.prove_again(session, int(sign_in.id), proven_at=now, now=now)
 
         await self._state.run(work)
 

@@ -96,13 +96,23 @@ class ProviderPages:
         account = await self._account(provider, state, way, fields)
         if state.purpose == "join":
             return await self._joined(request, state, account)
-        issued = await self._site.sign_ins.by_provider(
-            account, browser_of(request), spent=state.spent
-        )
         response = RedirectResponse(self._next(state), 303)
-        set_sign_in(response, issued)
         set_way(response, way)
+        await self._sign_in(request, response, account, spent=state.spent)
         return response
+
+    async def _sign_in(
+        self, request: Request, response: Response, account: ProviderAccount, *, spent: bytes
+    ) -> None:
+        """Sign in, or renew the proof of who is signed in: a browser has one sign-in."""
+        sign_ins, browser, former = self._site.sign_ins, browser_of(request), sign_in_of(request)
+        if former is not None and await sign_ins.renew_by_provider(
+            former, account, browser, spent=spent
+        ):
+            return
+        set_sign_in(response, await sign_ins.by_provider(account, browser, spent=spent))
+        if former is not None:  # its cookie is gone from this browser; its passes would stay
+            await sign_ins.sign_out(former, everywhere=False)
 
     async def _account(
         self, provider: OidcProvider, state: SignInState, way: bytes, fields: dict[str, str]

@@ -9,7 +9,7 @@ import pytest
 from cryptography.fernet import Fernet
 from sqlalchemy import select
 
-from tests.support.people import CHALLENGE, HOST, PROVIDERS, VERIFIER, Store, Stores
+from tests.support.people import CHALLENGE, HOST, PROVIDERS, START, VERIFIER, Store, Stores
 from zerotrust.access.secret_format import digest_of, is_cookie
 from zerotrust.access.subject import (
     ACCESS_WITHDRAWN,
@@ -398,3 +398,33 @@ async def test_accounts_are_asked_again_when_it_is_time(servers: Stores, tmp_pat
     with store.database.transaction() as session:
         assert b"refresh-2" not in (session.scalars(select(IdentityRow.refresh)).one() or b"")
     await sign_ins.rechecked(ProviderAccount(provider="google", subject="unknown"))
+
+
+async def test_a_provider_renews_the_proof_of_its_own_user(store: Store) -> None:
+    def account(session: str = "s1", subject: str = "1") -> ProviderAccount:
+        return ProviderAccount(provider="google", subject=subject, session=session)
+
+    sign_in = (await store.by_provider(account())).credential
+    entered = await store.enter(sign_in)
+    store.clock.now += 1000
+    spent = secrets.token_bytes(32)
+    renew = store.sign_ins.renew_by_provider
+    assert not await renew(sign_in, account(subject="2"), store.browser(), spent=spent)
+    assert sign_in.proven_at == START
+    assert await renew(sign_in, account("s2"), store.browser(), spent=spent)
+    assert sign_in.proven_at == START + 1000
+    assert not (sign_in.ended or entered.ended), "what runs goes on"
+    with pytest.raises(AccessRefused):
+        await renew(sign_in, account(), store.browser(), spent=spent)
+    assert await store.sign_ins.provider_logout("google", session="s2", subject="") == 1
+    assert entered.end_reason(store.clock.now) == SIGNED_OUT
+
+
+async def test_a_provider_renews_no_sign_in_of_the_disabled(store: Store) -> None:
+    account = ProviderAccount(provider="google", subject="1")
+    sign_in = (await store.by_provider(account)).credential
+    await store.people.disable(sign_in.subject.name, actor="uid 0")
+    with pytest.raises(AccessRefused):
+        await store.sign_ins.renew_by_provider(
+            sign_in, account, store.browser(), spent=secrets.token_bytes(32)
+        )

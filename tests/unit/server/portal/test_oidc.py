@@ -563,6 +563,19 @@ async def test_proving_again(tmp_path: Path) -> None:
         assert await prove(None) == 403
 
 
+async def test_a_browser_has_one_sign_in(tmp_path: Path) -> None:
+    """Else signing out would leave the passes of the former one in the browser."""
+    async with signing_in(tmp_path) as rig, rig.browser() as browser:
+        rig.signed_in = sign_in_of("u_1")
+        same = await rig.sign_in(browser)
+        assert same.status_code == 303 and "__Host-0trust=" not in same.headers["set-cookie"]
+        assert (rig.store.renewed, rig.store.signed_out) == (["u_1"], [])
+        rig.signed_in = sign_in_of("u_mallory")
+        other = await rig.sign_in(browser)
+        assert other.status_code == 303 and "__Host-0trust=" in other.headers["set-cookie"]
+        assert (rig.store.renewed, rig.store.signed_out) == (["u_1"], ["u_mallory"])
+
+
 async def test_joining_an_account(tmp_path: Path) -> None:
     async with signing_in(tmp_path) as rig, rig.browser() as browser:
         own = {"sec-fetch-site": "same-origin"}
