@@ -186,3 +186,14 @@ async def test_text_of_the_address_is_escaped(browser: Browser) -> None:
     assert "<script>" not in (await browser.get(f"https://{AUTH}/go?{query}")).text
     page = await browser.get(go(to='/"><script>alert(1)</script>'))
     assert page.status == 200 and "<script>alert" not in page.text
+
+
+async def test_a_user_sees_and_adds_accounts_at_providers(company: Browser) -> None:
+    made = await company.server.store.by_provider(ProviderAccount(provider="main", subject="1"))
+    company.cookies[AUTH] = {COOKIE: made.value}
+    page = await company.get(f"https://{AUTH}/me")
+    assert "main\nyours" in page.page.text.replace(" ", "")
+    assert page.page.links["Add your account of Other & Sons"] == "/start/other?join=1"
+    company.server.store.clock.now += 1000
+    page = await company.get(f"https://{AUTH}/me")
+    assert page.page.links.keys() == {"confirm that it is you"}
