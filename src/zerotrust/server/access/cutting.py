@@ -1,8 +1,9 @@
 """Cutting: ends requests that run, as soon as their clients may not go on.
 
 It covers WebSockets, downloads, uploads and event streams. All of them are judged again when a
-credential has ended, a subject or the rules have changed, and every `FULL_INTERVAL`. Between these,
-expired credentials are looked for every `INTERVAL`, if one may have expired.
+credential has ended, a subject or the rules have changed. What ends by the clock alone is looked
+for every `INTERVAL`; a server with so many requests that this would take more than `CLOCK_SHARE` of
+its time looks less often, but at least every `LONGEST_INTERVAL` and when a credential expires.
 """
 
 import asyncio
@@ -18,10 +19,12 @@ from zerotrust.telemetry import logs
 _log = logs.logger("access")
 
 INTERVAL: Final = 0.5
-"""Seconds between two looks for credentials that have expired."""
-FULL_INTERVAL: Final = 15.0
-"""Seconds between two judgements of all requests: conditions with `until`, and proofs of identity,
-expire without a change."""
+"""Seconds between two looks for requests that have ended by the clock alone: their credential has
+expired or was idle, its proof of identity is too old, or a condition had an `until`."""
+CLOCK_SHARE: Final = 0.01
+"""Share of the loop's time for these looks."""
+LONGEST_INTERVAL: Final = 15.0
+"""Most seconds between two of these looks."""
 SLICE: Final = 0.005
 """Seconds for which requests are judged before the loop does other work."""
 CLOCK_EVERY: Final = 64
@@ -72,28 +75,29 @@ class Cutting:
 
     async def run(self) -> None:
         """Judge requests, until cancelled."""
-        judged_at = 0.0
+        next_look = 0.0
         loop = asyncio.get_running_loop()
         while True:
-            due = self._changed.is_set() or loop.time() - judged_at >= FULL_INTERVAL
+            due = self._changed.is_set() or loop.time() >= next_look
             if due or self._gatekeeper.first_end <= time():
                 self._changed.clear()
-                judged_at = loop.time()
-                await self._judge_all()
+                spent = await self._judge_all()
+                next_look = loop.time() + pause_after(spent)
             with suppress(TimeoutError):
                 async with asyncio.timeout(INTERVAL):
                     await self._changed.wait()
 
-    async def _judge_all(self) -> None:
-        """Judge all requests, in slices."""
+    async def _judge_all(self) -> float:
+        """Judge all requests, in slices; return the seconds of the loop's time that it took."""
         gatekeeper = self._gatekeeper
         gatekeeper.first_end = first_end = FOREVER
         ended: dict[str, int] = {}
-        slice_ends = perf_counter() + SLICE
+        spent, began = 0.0, perf_counter()
         for number, request in enumerate(self._requests()):
-            if number % CLOCK_EVERY == 0 and perf_counter() >= slice_ends:
+            if number % CLOCK_EVERY == 0 and perf_counter() >= began + SLICE:
+                spent += perf_counter() - began
                 await asyncio.sleep(0)
-                slice_ends = perf_counter() + SLICE
+                began = perf_counter()
             if request.over:
                 continue
             context = request.context
@@ -107,8 +111,18 @@ class Cutting:
         for reason, count in ended.items():
             self.cut[reason] = self.cut.get(reason, 0) + count
             _log.info("requests ended", reason=reason, count=count)
+        return spent + perf_counter() - began
 
     def _requests(self) -> Iterator[RunningRequest]:
         for session in list(self._sessions()):
             for request in session.open_requests():
                 yield cast("RunningRequest", request)
+
+
+def pause_after(spent: float) -> float:
+    """Return the seconds until the next look for what ends by the clock alone.
+
+    Args:
+        spent: seconds that the last one has taken.
+    """
+    return min(spent / CLOCK_SHARE, LONGEST_INTERVAL)

@@ -250,6 +250,28 @@ async def test_bytes_of_another_protocol_count_as_use() -> None:
     assert proxy.credential.seen_at > 1.0
 
 
+async def test_what_ends_by_the_clock_alone_is_seen_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cutting, "INTERVAL", 0.01)
+    proxy = await websocket()
+    running = asyncio.get_running_loop().create_task(proxy.cutting.run())
+    assert await proxy.hear() == b""
+    proxy.parent.idle = 60.0
+    proxy.parent.seen_at = time() - 61
+    said = b""
+    async with asyncio.timeout(5):
+        while not said:
+            await asyncio.sleep(0.01)
+            said = await proxy.hear()
+    running.cancel()
+    assert said == close_frame(1008, "session ended")
+
+
+async def test_looks_take_a_hundredth_of_the_time() -> None:
+    assert cutting.pause_after(0.005) <= cutting.INTERVAL
+    assert cutting.pause_after(0.1) == pytest.approx(10)
+    assert cutting.pause_after(3.0) == cutting.LONGEST_INTERVAL
+
+
 async def test_many_requests_are_judged_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cutting, "SLICE", 0.0)
     monkeypatch.setattr(cutting, "CLOCK_EVERY", 1)
