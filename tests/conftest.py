@@ -12,9 +12,10 @@ from tests.support.xdist_scheduler import CrashTolerantScheduling
 
 Measured = Callable[[str], None]
 
-settings.register_profile(
-    "quick", max_examples=20
-)  # for `make check`; the default, 100, is for `make test`
+# Without a deadline: speed is measured by the benchmark, and other tests run at the same time.
+settings.register_profile("thorough", max_examples=100, deadline=None)
+settings.register_profile("quick", max_examples=20, deadline=None)  # for `make check`
+settings.load_profile("thorough")
 
 
 @pytest.fixture(scope="session")
