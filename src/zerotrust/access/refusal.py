@@ -33,6 +33,8 @@ _STYLE: Final = (
     "body{max-width:32rem;margin:12vh auto;padding:0 1rem}h1{font-size:1.4rem}"
 )
 _STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+_PAGES: Final = frozenset((b"document", b"empty"))
+"""Page loads that pass through the service worker of a page lose their destination."""
 _FRAMES: Final = frozenset((b"iframe", b"frame", b"embed", b"object", b"fencedframe"))
 _TARGET_SAFE: Final = "/!$&'()*+,;=:@?%-._~[]|^`{}\"<>"
 """Characters of a target that stay as they are; other bytes are percent-encoded."""
@@ -95,7 +97,7 @@ def asked_for(method: bytes, lines: bytes, *, upgrade: bool) -> AskedFor:
             return AskedFor.SCRIPT
         if destination in _FRAMES:
             return AskedFor.FRAME
-        page = destination == b"document"
+        page = destination in _PAGES
     else:
         page = b"text/html" in _value(b"accept", lines).lower()
     if not page or method == b"HEAD":

@@ -49,6 +49,8 @@ def request(
     [
         (b"GET", PAGE, False, AskedFor.PAGE),
         (b"GET", HTML, False, AskedFor.PAGE),
+        (b"GET", NAVIGATE + b"Sec-Fetch-Dest: empty\r\n", False, AskedFor.PAGE),
+        (b"POST", NAVIGATE + b"Sec-Fetch-Dest: empty\r\n", False, AskedFor.FORM),
         (b"POST", PAGE, False, AskedFor.FORM),
         (b"POST", HTML, False, AskedFor.FORM),
         (b"GET", NAVIGATE + b"Sec-Fetch-Dest: iframe\r\n", False, AskedFor.FRAME),
