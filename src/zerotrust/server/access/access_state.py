@@ -211,7 +211,7 @@ class AccessState:
         await asyncio.gather(*self._running, return_exceptions=True)
 
     def admit(self, client: str) -> None:
-        """Count an attempt of a client network at a code, link, PIN or passkey: 10 a minute.
+        """Count an attempt of a client network at a code, link or PIN: 10 a minute.
 
         Raises:
             TooManyTries: it is over the limit.

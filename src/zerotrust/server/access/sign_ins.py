@@ -52,8 +52,8 @@ class SignIns:
     """Use cases of sign-ins and passes.
 
     The methods raise AccessRefused where someone may not do what they ask (a code that does not
-    fit, a disabled user), and StateError where the database can't be used. `by_passkey` and `pair`
-    count the attempts of the browser's network (`AccessState.admit`).
+    fit, a disabled user), and StateError where the database can't be used. `pair` counts the
+    attempts of the browser's network (`AccessState.admit`).
 
     Args:
         seal: encrypts refresh tokens; without it they are not kept, and `recheck` does nothing.
@@ -132,7 +132,6 @@ class SignIns:
         A counter that is not above the stored one, unless both are 0, refuses the passkey: it may
         have been cloned.
         """
-        self._state.admit(browser.client)
         use = PasskeySignature(
             credential_id=credential_id, counter=counter, backed_up=backed_up, spent=spent
         )
@@ -158,7 +157,6 @@ class SignIns:
         The passkey is checked as in `by_passkey`, and must be the user's.
         """
         self._check(sign_in)
-        self._state.admit(browser.client)
         use = PasskeySignature(
             credential_id=credential_id, counter=counter, backed_up=backed_up, spent=spent
         )

@@ -10,8 +10,8 @@ from zerotrust.errors import TooManyAttempts
 from zerotrust.limits.client_network import network_of
 from zerotrust.limits.gcra import CellRate
 
-REQUESTS_A_MINUTE: Final = 60
-"""Requests from one client network. A household or an office is behind one address."""
+REQUESTS_A_MINUTE: Final = 120
+"""Requests from one client network; a sign-in is two. An office is behind one address."""
 
 
 class AttemptLimits:

@@ -34,6 +34,7 @@ class PasskeyPages:
     async def _sign_in(self, request: Request) -> Response:
         form = await read_form(request)
         self._site.check_origin(request)
+        self._site.admit(request)
         passkey = await self._site.ceremony().verify_sign_in(
             form.get("credential", ""), self._site.people.passkey
         )
