@@ -129,12 +129,19 @@ const CEREMONIES = {
   },
 };
 
+// Go to another page. The fragment of the page that was asked for has come along to this one.
+function leave(path, fragment) {
+  const next = new URL(path + fragment, location.href);
+  if (next.href === location.href) location.reload();
+  else location.replace(next);
+}
+
 async function useCeremony(button) {
   show("");
   button.disabled = true;
   try {
     const answer = await CEREMONIES[button.dataset.passkey](button);
-    location.replace(answer.next);
+    leave(answer.next, button.dataset.attempt ? location.hash : "");
   } catch (error) {
     show(reason(error));
     button.disabled = false;
