@@ -36,6 +36,8 @@ CODE_SECONDS: Final = 60
 MAX_QUERY: Final = 8192
 """Longest query in characters: a target of 2 KiB, each byte percent-encoded, and the rest."""
 
+_AGAIN: Final = "&again=1"
+"""End of the query of an attempt that follows one whose code was not accepted."""
 _HOST: Final = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 _NONCE: Final = re.compile(r"[A-Za-z0-9_-]{22}")
 _SECRET: Final = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -50,18 +52,20 @@ class Attempt:
         to: where the browser returns to on this host (`return_target`).
         n: 128 random bits in base64url.
         challenge: SHA-256 of the verifier.
+        again: the code of a former attempt was not accepted.
     """
 
     host: str
     to: str
     n: str
     challenge: bytes
+    again: bool = False
 
     @classmethod
-    def begin(cls, way: bytes, *, host: str, to: str) -> Self:
+    def begin(cls, way: bytes, *, host: str, to: str, again: bool = False) -> Self:
         """Return a new attempt of the browser with this way cookie."""
         target, n = safe_target(to), secrets.token_urlsafe(16)
-        return cls(host, target, n, challenge_of(verifier_of(way, n, target)))
+        return cls(host, target, n, challenge_of(verifier_of(way, n, target)), again)
 
     @classmethod
     def from_query(cls, query: str) -> Self | None:
@@ -74,12 +78,14 @@ class Attempt:
             _HOST.fullmatch(host) and _NONCE.fullmatch(n) and _SECRET.fullmatch(challenge)
         ):
             return None
-        return cls(host, safe_target(to), n, base64.urlsafe_b64decode(challenge + "="))
+        decoded = base64.urlsafe_b64decode(challenge + "=")
+        return cls(host, safe_target(to), n, decoded, _is_again(query))
 
     def to_query(self) -> str:
         """Return the attempt as a query."""
         challenge = base64.urlsafe_b64encode(self.challenge).rstrip(b"=").decode("ascii")
-        return urlencode({"host": self.host, "to": self.to, "n": self.n, "ch": challenge})
+        fields = {"host": self.host, "to": self.to, "n": self.n, "ch": challenge}
+        return urlencode(fields) + _AGAIN * self.again
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +94,13 @@ class Arrival:
 
     Attributes:
         code: one-time code of the hand-over.
-        n, to: those of the attempt.
+        n, to, again: those of the attempt.
     """
 
     code: str = field(repr=False)
     n: str
     to: str
+    again: bool = False
 
     @classmethod
     def from_query(cls, query: str) -> Self | None:
@@ -104,11 +111,11 @@ class Arrival:
         code, n, to = fields
         if not (_SECRET.fullmatch(code) and _NONCE.fullmatch(n)):
             return None
-        return cls(code, n, safe_target(to))
+        return cls(code, n, safe_target(to), _is_again(query))
 
     def to_query(self) -> str:
         """Return the arrival as a query."""
-        return urlencode({"code": self.code, "n": self.n, "to": self.to})
+        return urlencode({"code": self.code, "n": self.n, "to": self.to}) + _AGAIN * self.again
 
     def verifier(self, way: bytes) -> bytes:
         """Return the verifier of the browser with this way cookie."""
@@ -128,6 +135,10 @@ def verifier_of(way: bytes, n: str, to: str) -> bytes:
 def challenge_of(verifier: bytes) -> bytes:
     """Return C, the SHA-256 of a verifier."""
     return hashlib.sha256(verifier).digest()
+
+
+def _is_again(query: str) -> bool:
+    return query.endswith(_AGAIN)
 
 
 def _fields(query: str, *names: str) -> list[str] | None:

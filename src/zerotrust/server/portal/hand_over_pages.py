@@ -1,7 +1,8 @@
 """Pages of a service's host that end a hand-over: `/.0trust/in` and `/.0trust/landed`.
 
-Both lead on by relative addresses only. Neither leads back to the auth host by itself, so a browser
-that keeps no cookies sees a page and no endless redirects.
+A code that is not accepted leads back to the auth host once: tabs that began at the same time, in a
+browser without a way cookie, have each got another one, of which the browser keeps the last. A
+browser that keeps no cookies sees a page, and no endless redirects.
 """
 
 from urllib.parse import urlencode
@@ -39,7 +40,7 @@ class HandOverPages:
 
     async def _arrive(self, request: Request) -> Response:
         if not request.url.query:
-            return self._begin(request)
+            return self._begin(request, "/")
         arrival = Arrival.from_query(request.url.query)
         if arrival is None:
             return self._again(request, "/", "This sign-in link is incomplete")
@@ -54,18 +55,20 @@ class HandOverPages:
                 arrival.code, host=host_of(request), verifier=arrival.verifier(way)
             )
         except AccessRefused:
+            if not arrival.again:
+                return self._begin(request, arrival.to, again=True)
             return self._again(request, arrival.to, "This sign-in link is no longer valid")
         response = landing(issued.target)
         set_sign_in(response, issued)
         return response
 
-    def _begin(self, request: Request) -> Response:
+    def _begin(self, request: Request, target: str, *, again: bool = False) -> Response:
         """Begin an attempt: refusals of scripts name this path (`access.refusal`)."""
-        if credential_of(request) is not None:
-            return landing("/")
+        if credential_of(request) is not None and not again:
+            return landing(target)
         response = RedirectResponse("/", 302, headers={"Cache-Control": "no-store"})
         way = ensure_way(request, response)
-        attempt = Attempt.begin(way, host=host_of(request), to="/")
+        attempt = Attempt.begin(way, host=host_of(request), to=target, again=again)
         response.headers["Location"] = f"{self._site.auth_origin}{GO_PATH}?{attempt.to_query()}"
         return response
 

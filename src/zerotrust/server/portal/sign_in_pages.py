@@ -99,7 +99,7 @@ class SignInPages:
         code = await self._site.sign_ins.hand_over(
             sign_in, host=attempt.host, challenge=attempt.challenge, target=attempt.to
         )
-        arrival = Arrival(code, attempt.n, attempt.to)
+        arrival = Arrival(code, attempt.n, attempt.to, attempt.again)
         origin = self._site.origin(attempt.host)
         return RedirectResponse(f"{origin}{ARRIVAL_PATH}?{arrival.to_query()}", 303)
 
