@@ -55,7 +55,7 @@ async def test_the_backend_knows_who_it_is_and_never_sees_our_cookies(
     chart = await anna.open_chart()
     claims = await shown_claims(chart)
     assert claims["preferred_username"] == "anna"
-    assert (claims["groups"], claims["amr"]) == (["family"], ["hwk", "user"])
+    assert (claims["groups"], claims["amr"]) == (["family"], ["passkey"])
     (upgrade,) = site.requests_of("/live")
     assert await site.verifier.verify(upgrade.headers.get_list("X-0Trust-Jwt-Assertion"))
     assert len(site.requests) >= 3

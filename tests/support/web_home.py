@@ -45,11 +45,13 @@ class WebHome:
     Attributes:
         sites: the web sites by host name.
         keys: hashes of the keys of all certificates, for browsers.
+        passkeys: those on the device of each person who has accepted an invitation.
     """
 
     stack: Stack
     sites: dict[str, WebSite]
     keys: list[str]
+    passkeys: dict[str, list[Passkey]] = field(default_factory=dict)
 
     @property
     def commands(self) -> Commands:
@@ -67,16 +69,19 @@ class WebHome:
         return found[0]
 
     async def visitor(self, started: Browser, name: str) -> "Visitor":
-        """Return a member of the family at a browser, invited and signed in."""
+        """Return a member of the family at a browser of their own, signed in."""
         made = await Visitor.begin(started, self)
         page = await made.page()
-        await made.accept_invitation(page, await self.invite(name))
+        if name in self.passkeys:
+            made.passkeys = self.passkeys[name]
+            await page.goto(self.url(AUTH))
+            await made.use_passkey(page)
+            await page.wait_for_url("**/me")
+        else:
+            await made.accept_invitation(page, await self.invite(name))
+            self.passkeys[name] = made.passkeys
         await page.close()
         return made
-
-    def log_since(self, position: int) -> str:
-        """Return what the server has logged since a position."""
-        return self.stack.server.text(position)
 
 
 @contextlib.asynccontextmanager
@@ -155,18 +160,19 @@ class Visitor:
         await page.goto(link)
         await page.get_by_role("button", name="Create a passkey").click()
         await expect(page.get_by_role("status")).to_contain_text("Your passkey is ready")
-        self.passkeys = await self.devices[page].passkeys()
+        self.passkeys[:] = await self.devices[page].passkeys()
 
     async def sign_in(self, page: Page) -> None:
         """Press the button of the sign-in page that the tab shows; wait for the page beyond."""
         await self.use_passkey(page)
-        await page.wait_for_url(re.compile(rf"^https://(?!{re.escape(AUTH)})"))
-        self.passkeys = await self.devices[page].passkeys()
+        await page.wait_for_url(_is_arrival)
 
     async def use_passkey(self, page: Page) -> None:
         """Press the button of the sign-in page that the tab shows."""
         await self.devices[page].hold(self.passkeys)
-        await page.get_by_role("button", name="Sign in with a passkey").click()
+        async with page.expect_request("**/passkey/sign-in"):
+            await page.get_by_role("button", name="Sign in with a passkey").click()
+        self.passkeys[:] = await self.devices[page].passkeys()
 
     async def open_chart(self, host: str = CHARTS) -> Page:
         """Open the live chart; wait until it moves."""
@@ -193,6 +199,11 @@ class Visitor:
 
     async def close(self) -> None:
         await self.context.close()
+
+
+def _is_arrival(url: str) -> bool:
+    """Return True for a page of a service, at the end of the hand-over."""
+    return not url.startswith(f"https://{AUTH}:") and "/.0trust/" not in url
 
 
 async def closed(chart: Page) -> tuple[int, str, float]:
