@@ -27,17 +27,17 @@ class Cluster:
         self._folder = Path(tempfile.mkdtemp(prefix="0trust-pg-", dir="/tmp"))
         self._url = f"postgresql://postgres@/postgres?host={self._folder}"
         self._names = count(1)
-        become = ["setpriv", "--pdeathsig=INT"]
+        self._become = become = ["setpriv", "--pdeathsig=INT"]
         if os.geteuid() == 0:
             user = _unprivileged()
             os.chown(self._folder, user.pw_uid, user.pw_gid)
             become += [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-        data = ["-D", str(self._folder / "data")]
         subprocess.run(
             [
                 *become,
                 programs / "initdb",
-                *data,
+                "-D",
+                self._folder / "data",
                 "-U",
                 "postgres",
                 "-A",
@@ -51,12 +51,17 @@ class Cluster:
             capture_output=True,
             cwd=self._folder,
         )
-        with (self._folder / "log").open("wb") as log:
+        self.start()
+
+    def start(self) -> None:
+        """Start PostgreSQL again after `stop`."""
+        with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    *become,
-                    programs / "postgres",
-                    *data,
+                    *self._become,
+                    _programs() / "postgres",
+                    "-D",
+                    self._folder / "data",
                     "-k",
                     self._folder,
                     "-c",
@@ -73,6 +78,11 @@ class Cluster:
             assert time.monotonic() < end_at, (self._folder / "log").read_text()
             time.sleep(0.05)
 
+    def stop(self) -> None:
+        """Stop PostgreSQL: connections end, new ones are refused."""
+        self._process.send_signal(signal.SIGINT)  # fast shutdown: does not wait for clients
+        self._process.wait(10)
+
     def new(self) -> str:
         """Return the URL of an empty database: a new schema, which costs no files."""
         name = f"test_{next(self._names)}"
@@ -81,8 +91,7 @@ class Cluster:
         return f"{self._url}&options=-csearch_path%3D{name}"
 
     def close(self) -> None:
-        self._process.send_signal(signal.SIGINT)  # fast shutdown: does not wait for clients
-        self._process.wait(10)
+        self.stop()
         shutil.rmtree(self._folder)
 
     def _answers(self) -> bool:
