@@ -94,7 +94,6 @@ class AccessService:
         self.gatekeeper = Gatekeeper(
             self.state,
             _gates(access, country_of),
-            tasks=tasks,
             portal=None,
             auth_origin=_origin(access.auth_host, https_port),
             shared=database.shared,

@@ -60,7 +60,6 @@ class GatedProxy(ProxyFixture):
         self.gatekeeper = Gatekeeper(
             self.state,
             GateTable(section),
-            tasks=self.tasks,
             portal=AsgiBridge(portal_app(), self.tasks),
             auth_origin=f"https://{AUTH_HOST}",
             shared=shared,

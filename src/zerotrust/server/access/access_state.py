@@ -143,15 +143,20 @@ class AccessState:
     async def catch_up(self) -> None:
         """Read the changes of other servers now: a request has shown a credential unknown here.
 
-        Concurrent callers share one reading, and there are at most 20 a second. It sees all that
-        was committed before the call. A database that can't be read is no error here: the
-        credential stays unknown.
+        A database that can't be read is no error here: the credential stays unknown.
         """
-        if not self.database.shared:
-            return
+        if self.database.shared:
+            await asyncio.shield(self.next_reading())
+
+    def next_reading(self) -> asyncio.Task[None]:
+        """Return the next reading for `catch_up`. It has not begun, so it sees all that was
+        committed before the call.
+
+        Concurrent callers share it, and there are at most 20 a second.
+        """
         if self._next_catch_up is None:
             self._next_catch_up = asyncio.get_running_loop().create_task(self._catch_up())
-        await asyncio.shield(self._next_catch_up)
+        return self._next_catch_up
 
     async def reconfigure(self, access: Access) -> None:
         """Use another section `access`: its users, groups and lifetimes apply at once.

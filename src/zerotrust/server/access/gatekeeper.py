@@ -4,7 +4,9 @@ It decides about every request of a host name with a gate, and about the request
 something has changed (`server.access.cutting`).
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import monotonic
 from typing import Any, Final, Protocol
 
@@ -37,17 +39,13 @@ from zerotrust.access.subject import (
     Credential,
     CredentialKind,
 )
-from zerotrust.errors import ForwardError, StateError
+from zerotrust.errors import ForwardError
 from zerotrust.http.head import RequestFields, RequestHead
 from zerotrust.middleware.header_edits import Edit
 from zerotrust.net.asgi import AsgiBridge
-from zerotrust.net.tasks import Tasks
 from zerotrust.server.access.access_state import AccessState
 from zerotrust.server.access.backend_identity import BackendIdentity, removals
 from zerotrust.server.access.profile_limits import ProfileLimits
-from zerotrust.telemetry import logs
-
-_log = logs.logger("access")
 
 OWN_PREFIX: Final = b"/.0trust/"
 """Paths of a host name with a gate that the server serves itself."""
@@ -96,7 +94,6 @@ class Gatekeeper:
         state: AccessState,
         gates: GateTable,
         *,
-        tasks: Tasks,
         portal: AsgiBridge | None,
         auth_origin: str,
         shared: bool = False,
@@ -110,10 +107,9 @@ class Gatekeeper:
         self.first_end = FOREVER
         self._state = state
         self._index = state.index
-        self._tasks = tasks
         self._origins = origins
         self._profile_limits = ProfileLimits()
-        self._waiting: list[Callable[[], None]] = []
+        self._waiting = 0
 
     # ---- each request
 
@@ -257,22 +253,15 @@ class Gatekeeper:
         Returns:
             False if too many requests wait: `resume` is not called.
         """
-        if len(self._waiting) >= MAX_WAITING:
+        if self._waiting >= MAX_WAITING:
             return False
-        self._waiting.append(resume)
-        if len(self._waiting) == 1:
-            self._tasks.spawn(self._read_changes(), "read the changes of other servers")
+        self._waiting += 1
+        self._state.next_reading().add_done_callback(partial(self._resume, resume))
         return True
 
-    async def _read_changes(self) -> None:
-        try:
-            await self._state.catch_up()
-        except StateError as error:
-            _log.warning("cannot read the changes of other servers", reason=str(error))
-        finally:
-            waiting, self._waiting = self._waiting, []
-            for resume in waiting:
-                resume()
+    def _resume(self, resume: Callable[[], None], _: asyncio.Task[None]) -> None:
+        self._waiting -= 1
+        resume()
 
     # ---- inside
 

@@ -6,6 +6,7 @@ from time import time
 
 import pytest
 
+from tests.support.waiting import eventually
 from tests.unit.server.gated_proxy import AUTH_HOST, PAGE, SCRIPT, GatedProxy
 from zerotrust.access.subject import Subject, SubjectKind
 from zerotrust.model.server import ProxyApi
@@ -298,7 +299,7 @@ class Readings:
     def __init__(self, proxy: GatedProxy, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
         self.done = asyncio.Event()
-        monkeypatch.setattr(proxy.state, "catch_up", self.read)
+        monkeypatch.setattr(proxy.state, "_read", self.read)
 
     async def read(self) -> None:
         self.count += 1
@@ -336,10 +337,34 @@ async def test_requests_wait_for_one_reading_together(monkeypatch: pytest.Monkey
     gone = proxy.connection
     gone.connection_lost(None)
     readings.done.set()
-    await proxy.hear()
+    await eventually(lambda: readings.count == 2, "the reading for all but the first has begun")
     for transport in transports[:2]:
         assert (await transport.written()).startswith(b"HTTP/1.1 401 ")
-    assert readings.count == 1
+    assert readings.count == 2
+
+
+async def test_a_request_that_comes_during_a_reading_waits_for_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    proxy = GatedProxy(FAMILY, shared=True)
+    readings = Readings(proxy, monkeypatch)
+    assert await proxy.ask("GET /", proxy.enter(known=False)[0], *SCRIPT) == b""
+    await eventually(lambda: readings.count == 1, "the first reading has begun")
+    proxy.connect()
+    cookie, credential = proxy.enter(known=False)
+    assert await proxy.ask("GET /", cookie, *SCRIPT) == b""
+
+    async def read() -> None:
+        proxy.state.index.add(credential)
+
+    monkeypatch.setattr(proxy.state, "_read", read)
+    readings.done.set()  # it has not seen what was committed since its begin
+
+    async def goes_on() -> bool:
+        assert await proxy.hear() == b""
+        return bool(proxy.opened)
+
+    await eventually(goes_on, "the request goes on")
 
 
 async def test_too_many_requests_that_wait_count_as_strangers(
