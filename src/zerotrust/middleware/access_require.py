@@ -10,7 +10,7 @@ from typing import Final
 from zerotrust.access.conditions import CompiledCondition, CountryOf, may_sign_in, no_country
 from zerotrust.access.gate_request import GateRequest
 from zerotrust.errors import ForwardError
-from zerotrust.middleware.interface import Answer, Request
+from zerotrust.middleware.interface import Answer, Request, Requirement
 from zerotrust.model.condition import Condition
 
 LOGIN_REQUIRED: Final = Answer(401, code="login_required", message="sign in to use this service")
@@ -20,7 +20,7 @@ ACCESS_DENIED: Final = Answer(
 
 
 class AccessRequireMiddleware:
-    """Passes requests that meet all conditions."""
+    """Passes requests that meet all conditions, and notes these for as long as a request runs."""
 
     __slots__ = ("_conditions",)
 
@@ -42,4 +42,5 @@ class AccessRequireMiddleware:
                     return LOGIN_REQUIRED if signs_in else ACCESS_DENIED
         except ForwardError as error:
             return Answer(error.status, code=error.code, message=str(error))
+        request.required = (*request.required, Requirement(self._conditions, asked))
         return None

@@ -8,12 +8,21 @@ the client's. The only exception is the target: each `rewrite` sees the result o
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+from zerotrust.access.conditions import CompiledCondition
+from zerotrust.access.gate_request import GateRequest
 from zerotrust.access.subject import Credential
 from zerotrust.http.head import RequestHead
 from zerotrust.middleware.header_edits import Edit
 
 Counted = dict["Middleware", list[Edit]]
 """Handlers that have counted a request, and the response edits of each."""
+
+
+class Requirement(NamedTuple):
+    """Conditions about the one who makes a request. They must hold as long as the request runs."""
+
+    conditions: tuple[CompiledCondition, ...]
+    asked: GateRequest
 
 
 class Request:
@@ -26,6 +35,9 @@ class Request:
         counted: handlers that counted the request when it ran through a chain before; they do not
             count it again.
         who: the credential with which the request has passed the server's rules; None without one.
+
+    Attributes:
+        required: the conditions that it has met.
     """
 
     __slots__ = (
@@ -34,6 +46,7 @@ class Request:
         "edits",
         "fields",
         "method",
+        "required",
         "response_edits",
         "target",
         "unix_time",
@@ -58,6 +71,7 @@ class Request:
         self.counted: Counted = {} if counted is None else counted
         self.edits: list[Edit] = []
         self.response_edits: list[Edit] = []
+        self.required: tuple[Requirement, ...] = ()
 
 
 class Answer(NamedTuple):

@@ -46,6 +46,8 @@ def portal_app() -> AsgiApp:
 class GatedProxy(ProxyFixture):
     """`ProxyFixture` whose server has a section `access` with these rules."""
 
+    signs_in = True
+
     def __init__(
         self,
         *rules: dict[str, Any],

@@ -56,6 +56,8 @@ def build_ingress(
 class ProxyFixture:
     """One client connection to `app.example.com`, whose service has this policy."""
 
+    signs_in = False
+
     def __init__(
         self,
         policy: dict[str, Any],
@@ -83,7 +85,7 @@ class ProxyFixture:
 
     def register(self, policy: dict[str, Any] | None) -> None:
         before = self.registry.former_policy(self.agent_session, "app")
-        guard = compile_service_policy(policy, secret=SECRET, before=before)
+        guard = compile_service_policy(policy, secret=SECRET, before=before, signs_in=self.signs_in)
         claim = ServiceRegistration(
             self.agent_session, "app", b"app", ("app.example.com",), True, guard, self.binding
         )

@@ -42,6 +42,7 @@ from zerotrust.access.subject import (
 from zerotrust.errors import ForwardError
 from zerotrust.http.head import RequestFields, RequestHead
 from zerotrust.middleware.header_edits import Edit
+from zerotrust.middleware.interface import Requirement
 from zerotrust.net.asgi import AsgiBridge
 from zerotrust.server.access.access_state import AccessState
 from zerotrust.server.access.backend_identity import BackendIdentity, removals
@@ -71,6 +72,10 @@ class GatedRequest(Protocol):
     shown: ShownCredentials | None
     who: Credential | None
     preflight: bool
+
+    @property
+    def required(self) -> Sequence[Requirement]:
+        """The service's own conditions that the request has met."""
 
 
 class Gatekeeper:
@@ -208,24 +213,24 @@ class Gatekeeper:
 
     def reason_to_cut(self, request: GatedRequest, now: float) -> str:
         """Return the reason why a request that has passed may not go on; empty if it may."""
-        gate = self.gates.find(request.head.fields.host)
-        if gate is None or request.preflight:
+        gate, required = self.gates.find(request.head.fields.host), request.required
+        if request.preflight or (gate is None and not required):
             return ""
         who = request.who
         if who is not None:
             reason = who.end_reason(now)
             if reason:
                 return reason
-            if not gate.counts(who):
+            if gate is not None and not gate.counts(who):
                 return ACCESS_WITHDRAWN
         head = request.head
         asked = GateRequest(head.method, head.target, client=request.client, unix_time=now)
         try:
-            kind = gate.judge(who, asked).kind
+            kind = _ALLOW if gate is None else gate.judge(who, asked).kind
+            if kind is _ALLOW and all(_is_met(found, who, now) for found in required):
+                return ""
         except ForwardError:
             return ACCESS_WITHDRAWN
-        if kind is _ALLOW:
-            return ""
         return SESSION_ENDED if kind is VerdictKind.PROVE_AGAIN else ACCESS_WITHDRAWN
 
     def refusal_of(self, request: GatedRequest, now: float) -> Refusal | None:
@@ -324,3 +329,8 @@ class Gatekeeper:
             head.fields.upgrade is not None,
             shown.way if shown is not None else None,
         )
+
+
+def _is_met(requirement: Requirement, who: Credential | None, now: float) -> bool:
+    requirement.asked.unix_time = now
+    return all(found.holds(who, requirement.asked) for found in requirement.conditions)

@@ -10,7 +10,7 @@ from zerotrust.http.body import Kind
 from zerotrust.http.head import RequestHead
 from zerotrust.middleware.chain import MiddlewareChain
 from zerotrust.middleware.header_edits import Edit
-from zerotrust.middleware.interface import Counted, Request
+from zerotrust.middleware.interface import Counted, Request, Requirement
 from zerotrust.net.http_server import HttpServerConnection, RequestSink
 from zerotrust.server.agents.service_policy import CompiledPolicy
 from zerotrust.server.agents.session import ServiceRegistration
@@ -172,6 +172,11 @@ class RequestContext:
     def response_edits(self) -> Sequence[Edit]:
         """The header edits of the service's policy for the response."""
         return () if self.request is None else self.request.response_edits
+
+    @property
+    def required(self) -> Sequence[Requirement]:
+        """The service's own conditions of access that the request has met."""
+        return () if self.request is None else self.request.required
 
     def assign(self, registration: ServiceRegistration | None) -> None:
         """Assign another agent, whose policy decides anew; None to select one anew."""

@@ -167,6 +167,21 @@ async def test_who_may_no_longer_enter_is_cut(change: str) -> None:
     assert await proxy.cut_now() == close_frame(1008, "access withdrawn")
 
 
+@pytest.mark.parametrize("default", ["nobody", "public"])
+async def test_the_conditions_of_the_service_hold_as_long_as_a_request_runs(default: str) -> None:
+    handler = {"type": "access", "config": {"require": [{"group": "family"}]}}
+    for policy in ({"access": handler["config"]}, {"global_middleware": [handler]}):
+        proxy = Running({"allow": [{"user": "anna"}]}, policy=policy)
+        proxy.begin()
+        await proxy.open_websocket()
+        if default == "public":
+            proxy.change_rules(default="public")
+        assert await proxy.cut_now() == b""
+        subject = Subject(kind=SubjectKind.USER, id="u_anna", name="anna")
+        proxy.state.index.replace_subject(proxy.parent, subject)
+        assert await proxy.cut_now() == close_frame(1008, "access withdrawn")
+
+
 async def test_rules_that_still_allow_cut_nothing() -> None:
     proxy = await websocket()
     proxy.change_rules({"allow": [{"user": "anna"}]})
