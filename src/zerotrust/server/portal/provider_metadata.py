@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
+from urllib.parse import urlsplit
 
 from joserfc.jwk import KeySet
 
@@ -62,7 +63,7 @@ class ProviderMetadata:
                 f" of {issuer!r}: write the issuer exactly as the provider does"
             )
         needed = {
-            name: _endpoint(found, name)
+            name: _endpoint(found, name, issuer)
             for name in ("authorization_endpoint", "token_endpoint", "jwks_uri")
         }
         for name, url in needed.items():
@@ -75,8 +76,8 @@ class ProviderMetadata:
         return cls(
             issuer=issuer,
             **needed,
-            user_info_endpoint=_endpoint(found, "userinfo_endpoint"),
-            end_session_endpoint=_endpoint(found, "end_session_endpoint"),
+            user_info_endpoint=_endpoint(found, "userinfo_endpoint", issuer),
+            end_session_endpoint=_endpoint(found, "end_session_endpoint", issuer),
             algorithms=algorithms,
             auth_methods=_texts(found.get("token_endpoint_auth_methods_supported")),
             sends_issuer=found.get("authorization_response_iss_parameter_supported") is True,
@@ -191,9 +192,14 @@ class _Cached(Generic[T]):
         return self._value
 
 
-def _endpoint(found: dict[str, Any], name: str) -> str:
+def _endpoint(found: dict[str, Any], name: str, issuer: str) -> str:
     url = found.get(name)
-    return url if isinstance(url, str) and is_acceptable(url) else ""
+    if not isinstance(url, str) or not is_acceptable(url):
+        return ""
+    # Plain HTTP is for this machine. A provider elsewhere must not make the server send requests
+    # to programs here, such as Caddy's admin API, which trust who reaches them.
+    local = urlsplit(issuer).scheme == "http"
+    return url if local or urlsplit(url).scheme == "https" else ""
 
 
 def _texts(value: object) -> tuple[str, ...]:
