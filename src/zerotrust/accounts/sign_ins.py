@@ -9,7 +9,14 @@ from sqlalchemy.orm import Session
 from zerotrust.access.subject import SESSION_ENDED
 from zerotrust.accounts import changes
 from zerotrust.db import audit
-from zerotrust.db.access_tables import HandOverRow, PassRow, SignInRow, SpentRow, UserRow
+from zerotrust.db.access_tables import (
+    HandOverRow,
+    PairingRow,
+    PassRow,
+    SignInRow,
+    SpentRow,
+    UserRow,
+)
 from zerotrust.errors import UserUnknown
 
 MAX_OF_USER: Final = 100
@@ -76,7 +83,8 @@ def end(
 ) -> int:
     """End sign-ins of a user with their passes; return the number.
 
-    There is one audit record for all of them.
+    There is one audit record for all of them. The user's pairing code ends too: it may be of one
+    of them.
 
     Args:
         why: reason, as in `access.subject`.
@@ -91,6 +99,11 @@ def end(
         update(PassRow)
         .where(PassRow.sign_in.in_(numbers), PassRow.ended_at.is_(None))
         .values(ended_at=now)
+    )
+    session.execute(
+        update(PairingRow)
+        .where(PairingRow.user_id == user.id, PairingRow.used_at.is_(None))
+        .values(used_at=now)
     )
     changes.add_all(session, changes.SIGN_IN, numbers, now=now)
     details: dict[str, str | Sequence[str]] = {

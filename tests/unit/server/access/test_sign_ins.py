@@ -356,6 +356,28 @@ async def test_a_pairing_code_that_is_not_valid_is_refused(store: Store, change:
         await store.sign_ins.pair(code, store.browser())
 
 
+@pytest.mark.parametrize("how", ["signed out", "ended", "all ended", "logged out", "refused"])
+async def test_a_pairing_code_is_over_with_the_sign_in_that_has_made_it(
+    store: Store, how: str
+) -> None:
+    """Else it would carry a session that was taken back into another of half a year."""
+    sign_in = (await store.by_provider(EVE)).credential
+    code, _ = await store.sign_ins.create_pairing(sign_in)
+    match how:
+        case "signed out":
+            await store.sign_ins.sign_out(sign_in, everywhere=False)
+        case "ended":
+            await store.sign_ins.end(int(sign_in.id), actor="uid 0")
+        case "all ended":
+            await store.sign_ins.end_all(sign_in.subject.name, actor="uid 0")
+        case "logged out":
+            await store.sign_ins.provider_logout("google", session="", subject="1")
+        case "refused":
+            await store.sign_ins.refused_by_provider("google", "1")
+    with pytest.raises(AccessRefused, match="wrong or was used"):
+        await store.sign_ins.pair(code, store.browser())
+
+
 async def test_pairing_codes_are_guessed_five_times_in_five_minutes(store: Store) -> None:
     home = BrowserInfo(client="2001:db8::1")
     with pytest.raises(AccessRefused, match="8 letters"):
