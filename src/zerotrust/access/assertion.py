@@ -14,6 +14,7 @@ from typing import Any, Final
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
+from zerotrust.access.conditions import person_of
 from zerotrust.access.subject import Credential, CredentialKind, Subject, SubjectKind
 
 ALGORITHM: Final = "ES256"
@@ -38,7 +39,7 @@ def claims_of(
         now: seconds since 1970.
     """
     subject = credential.subject
-    person = subject.owner or subject
+    person = person_of(subject) or subject
     email = person.email or min(person.emails, default="")
     session = credential.sign_in or credential
     claims: dict[str, Any] = {

@@ -30,7 +30,7 @@ class Subject:
     Attributes:
         id: user id, `machine:NAME`, `app:NAME`, `link:ID` or `pin:HOST`; `sub` of assertions.
         name: name for rules: of the user, machine or app; empty for links and PINs.
-        owner: the user that an app belongs to.
+        owner: the user that an app belongs to, or that has created a link.
         groups: local groups, and groups of the provider with its name in front.
         emails: verified addresses.
         email: the one of them that backends are told; empty for the first in the alphabet.

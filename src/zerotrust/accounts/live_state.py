@@ -95,6 +95,14 @@ class LiveToken(NamedTuple):
     revoked_at: int | None
 
 
+class LiveLink(NamedTuple):
+    """What the passes of a share link need to know of it."""
+
+    path: str
+    methods: tuple[str, ...]
+    created_by: str
+
+
 @dataclass(slots=True, kw_only=True)
 class LiveState:
     """A reading.
@@ -103,7 +111,7 @@ class LiveState:
         number: of the last change that it contains.
         complete: it has everything; what is in memory and not here has ended. Else it has the
             rows that have changed, and `gone` the changed subjects that have no row any more.
-        links: path and methods of the share links that passes refer to.
+        links: the share links that passes refer to.
     """
 
     number: int
@@ -112,7 +120,7 @@ class LiveState:
     sign_ins: list[LiveSignIn] = field(default_factory=list)
     passes: list[LivePass] = field(default_factory=list)
     tokens: list[LiveToken] = field(default_factory=list)
-    links: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
+    links: dict[str, LiveLink] = field(default_factory=dict)
     gone: set[tuple[str, str]] = field(default_factory=set)
 
 
@@ -235,13 +243,16 @@ def _users(session: Session, ids: Iterable[str] | None = None) -> list[KnownUser
     ]
 
 
-def _links(
-    session: Session, ids: Iterable[str] | None = None
-) -> dict[str, tuple[str, tuple[str, ...]]]:
-    query = select(ShareLinkRow.id, ShareLinkRow.path, ShareLinkRow.methods)
+def _links(session: Session, ids: Iterable[str] | None = None) -> dict[str, LiveLink]:
+    query = select(
+        ShareLinkRow.id, ShareLinkRow.path, ShareLinkRow.methods, ShareLinkRow.created_by
+    )
     if ids is not None:
         query = query.where(ShareLinkRow.id.in_(list(ids)))
-    return {row.id: (row.path, tuple(row.methods)) for row in session.execute(query)}
+    return {
+        row.id: LiveLink(row.path, tuple(row.methods), row.created_by)
+        for row in session.execute(query)
+    }
 
 
 def _numbers(subjects: Iterable[str]) -> list[int]:

@@ -93,6 +93,8 @@ def test_visitors_with_a_link_or_pin() -> None:
         "link:l1",
         ["link"],
     )
+    of_anna = claims(Subject(kind=SubjectKind.LINK, id="link:l1", owner=ANNA))
+    assert of_anna == link, "a visitor is not the user who has created the link"
     pin = claims(Subject(kind=SubjectKind.PIN, id="pin:party.example.com"))
     assert pin["sub"] == "pin:party.example.com"
 

@@ -6,6 +6,7 @@ from time import monotonic, time
 from typing import Any, Final, NamedTuple
 
 from zerotrust.access.assertion import claims_of
+from zerotrust.access.conditions import person_of
 from zerotrust.access.identity_headers import IdentityHeaders
 from zerotrust.access.subject import Credential, Subject
 from zerotrust.errors import StateError
@@ -81,7 +82,7 @@ class BackendIdentity:
         claims = claims_of(
             credential, auth_host=self.auth_host, host=host, named_groups=named_groups, now=time()
         )
-        others = (credential.subject.owner or credential.subject).claims
+        others = (person_of(credential.subject) or credential.subject).claims
         more = {name: others[name] for name in named_claims & others.keys()}
         edits = self._make(claims, more, headers)
         self._remembered.pop(key, None)

@@ -45,7 +45,7 @@ class CredentialIndex:
         return list(self._by_id[kind].values())
 
     def of_user(self, user_id: str) -> list[Credential]:
-        """Return the sign-ins and app tokens of a user."""
+        """Return the sign-ins and app tokens of a user, and the passes of the user's links."""
         return list(self._of_user.get(user_id, ()))
 
     def passes_of(self, sign_in: Credential) -> list[Credential]:
@@ -88,7 +88,7 @@ class CredentialIndex:
         self._ended.clear()
 
     def replace_subject(self, credential: Credential, subject: Subject) -> bool:
-        """Give a sign-in or token, and the passes made from it, another subject of the same user.
+        """Give a credential, and the passes made from it, another subject of the same user.
 
         Returns:
             False if the subject is the same as before.
@@ -102,7 +102,7 @@ class CredentialIndex:
 
 
 def _user_id(subject: Subject) -> str:
-    """Return the id of the user behind a subject; empty for machines, links and PINs."""
+    """Return the id of the user behind a subject; empty for machines, PINs and links of none."""
     user = subject.owner or subject
     return user.id if user.id.startswith("u_") else ""
 

@@ -12,7 +12,7 @@ from zerotrust.access.subject import (
     SubjectKind,
 )
 from zerotrust.accounts import changes
-from zerotrust.accounts.live_state import LivePass, LiveSignIn, LiveState, LiveToken
+from zerotrust.accounts.live_state import LiveLink, LivePass, LiveSignIn, LiveState, LiveToken
 from zerotrust.model.access import Access
 from zerotrust.server.access.credential_index import CredentialIndex
 from zerotrust.server.access.subjects import EVERY_PROVIDER, Subjects
@@ -142,10 +142,16 @@ class IndexUpdates:
             if sign_in is not None:
                 self._index.add(_pass_of_sign_in(row, sign_in))
         elif row.link_id is not None and row.link_id in state.links:
-            path, methods = state.links[row.link_id]
-            self._index.add(_pass_without_user(row, f"link:{row.link_id}", path, methods))
+            self._add_pass_of_link(row, state.links[row.link_id])
         elif row.kind == _MADE_FROM_PIN:
-            self._index.add(_pass_without_user(row, f"pin:{row.host}", "", ()))
+            self._index.add(_pass_without_user(row, f"pin:{row.host}"))
+
+    def _add_pass_of_link(self, row: LivePass, link: LiveLink) -> None:
+        creator = self._subjects.of(link.created_by, EVERY_PROVIDER)
+        if creator is None or self._subjects.is_active(link.created_by):
+            made = _pass_without_user(row, f"link:{row.link_id}", creator)
+            made.path, made.methods = link.path, link.methods
+            self._index.add(made)
 
     def _apply_token(self, row: LiveToken) -> None:
         known = self._index.get(CredentialKind.TOKEN, row.id)
@@ -228,16 +234,14 @@ def _pass_of_sign_in(row: LivePass, sign_in: Credential) -> Credential:
 
 
 def _pass_without_user(
-    row: LivePass, subject_id: str, path: str, methods: tuple[str, ...]
+    row: LivePass, subject_id: str, creator: Subject | None = None
 ) -> Credential:
     kind = SubjectKind(row.kind)
     return Credential(
         CredentialKind.PASS,
         str(row.number),
         digest=row.digest,
-        subject=Subject(kind=kind, id=subject_id, shown_name=subject_id),
+        subject=Subject(kind=kind, id=subject_id, shown_name=subject_id, owner=creator),
         ends_at=float(row.ends_at),
         host=intern(row.host),
-        path=path,
-        methods=methods,
     )

@@ -6,7 +6,10 @@ from typing import Any
 import argon2
 import pytest
 
-from tests.support.people import Store, Stores
+from tests.support.people import Store, Stores, access
+from zerotrust.access.gate import VerdictKind
+from zerotrust.access.gate_request import GateRequest
+from zerotrust.access.gate_table import GateTable
 from zerotrust.access.secret_format import is_secret
 from zerotrust.access.subject import ACCESS_WITHDRAWN, CredentialKind, SubjectKind
 from zerotrust.errors import AccessError, AccessRefused, TooManyTries, UserUnknown
@@ -19,6 +22,12 @@ pytestmark = pytest.mark.anyio
 
 HOST = "photos.example.com"
 URL = f"https://{HOST}/album/7"
+RULE = {
+    "hosts": [HOST],
+    "allow": [{"group": "family"}],
+    "deny": [{"group": "kids"}],
+    "links": True,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +48,24 @@ async def shared(store: Store, url: str = URL, **settings: Any) -> tuple[IssuedL
     }
     link = await store.links.create(url, actor="uid 0", **values)
     return link, link.url.partition("#")[2]
+
+
+async def test_a_link_counts_as_its_creator_in_deny(servers: Stores) -> None:
+    """`deny` for a group holds for the links of its members, also of later ones."""
+    store = await servers.start()
+    await store.passkey("ben", "family")
+    ben = await store.people.user("ben")
+    _, secret = await shared(store, created_by=ben.id)
+    made = await store.links.use(secret, host=HOST, pin=None, browser=store.browser())
+    gates = GateTable(access(rules=[RULE]))
+    gate, request = gates.find(HOST), GateRequest(b"GET", b"/album/7")
+    assert gate is not None
+    again = (await servers.start()).state.index.find(made.credential.digest)
+    assert again is not None
+    assert again.subject == made.credential.subject
+    assert gate.judge(made.credential, request).kind is VerdictKind.ALLOW
+    await store.people.add_to_group("kids", "ben", actor="uid 0")
+    assert gate.judge(made.credential, request).kind is VerdictKind.DENY
 
 
 async def test_a_link_opens_its_path_until_its_end(servers: Stores) -> None:
