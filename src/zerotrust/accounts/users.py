@@ -199,6 +199,12 @@ def withdraw(session: Session, row: UserRow, *, actor: str, now: int) -> int:
     return sign_ins.end_all(session, row, why=ACCESS_WITHDRAWN, actor=actor, now=now)
 
 
+def not_in_file(session: Session, file: FileUsers) -> list[str]:
+    """Return the names of users who have come from the server's file, and are not in it."""
+    names = session.scalars(select(UserRow.name).where(UserRow.source == "file"))
+    return sorted(set(names) - file.keys())
+
+
 def withdraw_from_file(session: Session, names: Iterable[str], *, now: int) -> None:
     """End sign-ins and links of users that are no longer in the server's file.
 

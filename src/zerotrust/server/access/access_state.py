@@ -98,10 +98,17 @@ class AccessState:
     async def load(self) -> None:
         """Read all that is in force into the index.
 
+        What belongs to users who left the file while no server ran ends first.
+
         Raises:
-            StateError: the database can't be read.
+            StateError: the database can't be used.
         """
-        await self._shielded(lambda session, now: None, _all)
+        file = self.subjects.file
+
+        def work(session: Session, now: int) -> None:
+            users.withdraw_from_file(session, users.not_in_file(session, file), now=now)
+
+        await self._shielded(work, _all)
 
     async def run(self, work: Callable[[Session, int], T]) -> T:
         """Run a transaction, and apply what it has changed before returning.

@@ -68,6 +68,22 @@ async def test_a_link_counts_as_its_creator_in_deny(servers: Stores) -> None:
     assert gate.judge(made.credential, request).kind is VerdictKind.DENY
 
 
+async def test_links_of_users_who_left_the_file_while_no_server_ran(servers: Stores) -> None:
+    before = await servers.start(users=[{"name": "ben"}])
+    sign_in = (await before.sign_in(await before.passkey("ben"))).credential
+    _, secret = await shared(before, created_by=sign_in.subject.id)
+    made = await before.links.use(secret, host=HOST, pin=None, browser=before.browser())
+    store = await servers.start()
+    assert store.state.index.find(made.credential.digest) is None
+    assert await store.links.listed() == []
+    assert await store.sign_ins.listed() == []
+    with pytest.raises(AccessRefused, match="not valid"):
+        await store.links.use(secret, host=HOST, pin=None, browser=store.browser())
+    again = await servers.start(users=[{"name": "ben"}])
+    assert again.state.index.find(made.credential.digest) is None, "what has ended stays so"
+    assert again.actions().count("link.revoked") == 1
+
+
 async def test_a_link_opens_its_path_until_its_end(servers: Stores) -> None:
     store = await servers.start()
     link, secret = await shared(store)
