@@ -71,7 +71,7 @@ class DataPath(BuildHookInterface[Any]):
         self._folder = Path(tempfile.mkdtemp(prefix="0trust-build-"))
         try:
             libraries = compile_modules(source, modules, self._folder)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # mypyc reports errors of types by sys.exit
             if wanted == "1":
                 raise
             self.app.display_warning(f"the data path is not compiled, which costs speed: {error}")
@@ -127,6 +127,7 @@ def compile_modules(source: Path, modules: list[Path], folder: Path) -> list[Pat
         extensions = mypycify(
             [
                 "--ignore-missing-imports",
+                "--follow-imports=silent",  # pip builds without the dependencies: types are missing
                 "--config-file=",
                 f"--cache-dir={folder / 'mypy'}",
                 *names,

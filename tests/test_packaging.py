@@ -6,10 +6,13 @@ import sys
 import tomllib
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
+
+import hatch_build
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -34,6 +37,24 @@ def test_the_wheel_is_typed_and_has_the_pages(tmp_path: Path) -> None:
     for folder in ("templates", "static"):
         files = {str(path.relative_to(ROOT / "src")) for path in (pages / folder).iterdir()}
         assert files and files <= packed
+
+
+def test_a_wheel_is_built_where_nothing_can_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """mypyc leaves by sys.exit when types do not fit, which is not an `Exception`."""
+    warnings: list[str] = []
+    app = SimpleNamespace(display_warning=warnings.append)
+    hook = hatch_build.DataPath(str(ROOT), {}, None, None, "", "wheel", app)  # type: ignore[arg-type]
+
+    def fail(*_: object) -> None:
+        raise SystemExit("types do not fit")
+
+    monkeypatch.setattr(hatch_build, "compile_modules", fail)
+    monkeypatch.delenv("ZEROTRUST_COMPILE", raising=False)
+    hook.initialize("standard", {})
+    assert warnings == ["the data path is not compiled, which costs speed: types do not fit"]
+    monkeypatch.setenv("ZEROTRUST_COMPILE", "1")
+    with pytest.raises(SystemExit):
+        hook.initialize("standard", {})
 
 
 def test_all_pythons_that_the_project_names_are_tested_and_have_wheels() -> None:
