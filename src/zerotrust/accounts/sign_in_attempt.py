@@ -79,7 +79,7 @@ class SignInAttempt:
             AccessRefused: the user is disabled, or gone from the server's file.
         """
         if not self.is_active(user):
-            self.refuse(f"{user.name} is disabled; ask an administrator")
+            self.refuse(f"the account {user.name} is disabled; ask an administrator")
 
     def begin(
         self,

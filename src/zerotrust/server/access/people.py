@@ -225,14 +225,8 @@ class People:
         return await self._state.run(lambda session, now: passkeys.of(session, user_id))
 
     async def passkey(self, credential_id: bytes) -> PasskeyRow | None:
-        """Return a passkey whose user is not disabled."""
-
-        def work(session: Session, now: int) -> PasskeyRow | None:
-            row = session.get(PasskeyRow, credential_id)
-            active = row is not None and self._state.is_active(users.by_id(session, row.user_id))
-            return row if active else None
-
-        return await self._state.run(work)
+        """Return a passkey, whose user may be disabled."""
+        return await self._state.run(lambda session, now: session.get(PasskeyRow, credential_id))
 
     async def link_account(self, user_id: str, account: ProviderAccount, *, actor: str) -> None:
         """Join an account at a provider to a user who is signed in to both."""

@@ -150,7 +150,7 @@ class PasskeyCeremony:
         """Verify an AuthenticationResponseJSON.
 
         Args:
-            find: returns the passkey with an id, whose user is not disabled.
+            find: returns the passkey with an id. Its user may be disabled.
 
         Raises:
             AccessRefused: it does not prove the possession of a passkey of this server.

@@ -74,9 +74,16 @@ async def test_a_copied_passkey_is_refused(browser: Browser, anna: Authenticator
     assert (await browser.sign_in(anna)).status == 403, "nor does it renew a proof"
 
 
-async def test_a_disabled_user_is_refused(browser: Browser, anna: Authenticator) -> None:
-    await browser.server.store.people.disable("anna", actor="uid 0")
-    assert (await browser.sign_in(anna)).status == 403
+async def test_a_disabled_user_is_told_so_and_keeps_the_passkey(
+    browser: Browser, anna: Authenticator
+) -> None:
+    people = browser.server.store.people
+    await people.disable("anna", actor="uid 0")
+    reply = await browser.sign_in(anna)
+    assert reply.status == 403
+    assert reply.json == {"error": "The account anna is disabled; ask an administrator."}
+    await people.enable("anna", actor="uid 0")
+    assert (await browser.sign_in(anna)).status == 200
 
 
 async def test_another_user_takes_the_place_of_the_first(
