@@ -311,6 +311,23 @@ class GateMachine(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.now += seconds
 
+    @precondition(lambda self: self.edges())
+    @rule(just_before=st.booleans())
+    def wait_for_an_edge(self, just_before: bool) -> None:
+        """Go to the next moment at which a condition, a proof or a lifetime ends."""
+        edge = min(self.edges())
+        self.now = max(self.now, edge - 1.0) if just_before else edge
+
+    def edges(self) -> set[float]:
+        """Return the moments that are still to come."""
+        ages = (60.0, 3600.0)
+        moments = set(self.reading.ends()) if hasattr(self, "table") else set()
+        for known, _ in self.pairs:
+            moments |= {known.ends_at, *(known.last_proof + age for age in ages)}
+            if known.idle:
+                moments.add(known.seen_at + known.idle)
+        return {moment for moment in moments if self.now < moment < float("inf")}
+
     @rule(
         path=st.sampled_from([*PLAIN, *ODD]),
         method=st.sampled_from(["GET", "HEAD", "POST"]),

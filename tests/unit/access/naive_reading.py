@@ -10,6 +10,8 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 from urllib.parse import unquote
 
+_LISTS = ("allow", "deny", "require")
+
 
 @dataclass
 class Person:
@@ -84,6 +86,20 @@ class NaiveReading:
         assert isinstance(rule, dict)
         return all(_passes(rule, known, visit, path) for path in readings(visit.target))
 
+    def ends(self) -> list[float]:
+        """Return the moments at which conditions of the rules end."""
+        lists = [
+            *(rule.get(key, []) for rule in self.access["rules"] for key in _LISTS),
+            *(path["allow"] for rule in self.access["rules"] for path in rule.get("paths", [])),
+        ]
+        return [
+            _end_of(item["until"])
+            for items in lists
+            if isinstance(items, list)
+            for item in items
+            if "until" in item
+        ]
+
     def _rule(self, host: str) -> Any:
         for wanted in (host, "*." + host.split(".", 1)[1]):
             for rule in self.access["rules"]:
@@ -91,6 +107,10 @@ class NaiveReading:
                     return rule
         default = self.access.get("default", "nobody")
         return default if default == "public" else {"allow": default}
+
+
+def _end_of(day: str) -> float:
+    return (datetime.fromisoformat(day).replace(tzinfo=UTC) + timedelta(days=1)).timestamp()
 
 
 def readings(target: str) -> set[str]:
@@ -168,8 +188,7 @@ def _key_holds(
         case "ip":
             return ip_address(visit.client) in ip_network(value)
         case "until":
-            day = datetime.fromisoformat(value).replace(tzinfo=UTC) + timedelta(days=1)
-            return visit.now < day.timestamp()
+            return visit.now < _end_of(value)
         case "machine" | "app":
             assert value.endswith("*")
             return known is not None and kind == key and known.name.startswith(value[:-1])

@@ -1,7 +1,8 @@
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.unit.access.credentials import (
@@ -130,6 +131,25 @@ def test_query_and_fragment_open_nothing() -> None:
     lab = gate(FAMILY, paths=[{"match": ["/healthz"], "allow": "anyone"}])
     for target in ("/x?/healthz", "/x?y=/healthz"):
         assert kind(lab, None, target=target) is SIGN_IN
+
+
+PIECES = ["/", "//", "\\", "healthz", "admin", "..", ".", ";x", "?", "#", "%68", "%2f", "%5c", "%2e", "%252f", "%23", "%3f", "%00", "%c0%af", "\t"]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=6).map("".join))
+@example("%68ealthz")
+@example("admin/../healthz")
+@example("admin#/healthz")
+@example("admin%3f/healthz")
+def test_no_spelling_of_another_path_is_open(rest: str) -> None:
+    """What a stranger gets is `/healthz` for each reader, not just for the gate."""
+    lab = gate(FAMILY, paths=[{"match": ["/healthz"], "allow": "anyone"}])
+    try:
+        opened = kind(lab, None, target=f"/{rest}") is ALLOW
+    except (AmbiguousPath, PathTooLong):
+        return
+    path = rest.partition("?")[0]
+    assert opened is (path in ("healthz", "%68ealthz"))
 
 
 def test_a_path_that_is_too_long_is_refused_only_where_paths_decide() -> None:

@@ -8,6 +8,7 @@ import pytest
 from tests.support.authenticator import Authenticator
 from tests.support.people import Stores
 from tests.support.portal_server import AUTH, PHOTOS, Browser, PortalServer, start_portal
+from zerotrust.access.secret_format import digest_of
 from zerotrust.server.access.people import ProviderAccount
 from zerotrust.server.portal.browser_cookies import COOKIE
 
@@ -45,6 +46,30 @@ async def test_the_button_ends_the_sign_in_with_its_passes(inside: Browser, url:
     assert COOKIE not in inside.cookies[AUTH if url == OUT else PHOTOS]
     again = await inside.get(url)
     assert "You are signed out" in again.text
+
+
+HOSTS = [PHOTOS, "wiki.example.com", "x.lab.example.com"]
+
+
+@pytest.mark.parametrize("host", [*HOSTS, AUTH])
+async def test_one_sign_out_ends_the_passes_of_all_hosts(
+    server: PortalServer, inside: Browser, anna: Authenticator, host: str
+) -> None:
+    """Also what is open then: the passes of relays have ended, and are cut."""
+    phone = Browser(server)
+    await phone.sign_in(anna)
+    for name in HOSTS:
+        for browser in (inside, phone):
+            assert (await browser.get(f"https://{name}/tab")).text == f"{name}/tab for anna"
+    index, now = server.store.state.index, server.store.clock()
+    passes = {name: index.find(digest_of(inside.cookies[name][COOKIE].encode())) for name in HOSTS}
+    await inside.submit(await inside.get(f"https://{host}/.0trust/out"), "/.0trust/out")
+    for name, credential in passes.items():
+        assert credential is not None and credential.end_reason(now) == "signed out"
+        for tab in ("a", "b"):
+            asked = await inside.get(f"https://{name}/{tab}")
+            assert asked.url.startswith(f"https://{AUTH}/go?") and "Sign in" in asked.text
+        assert (await phone.get(f"https://{name}/tab")).text == f"{name}/tab for anna"
 
 
 async def test_all_browsers_of_the_user(

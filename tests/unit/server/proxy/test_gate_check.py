@@ -283,6 +283,64 @@ async def test_what_is_open_to_everybody_needs_nothing() -> None:
     assert said.startswith(b"HTTP/1.1 400 ") or said == b""
 
 
+@pytest.mark.parametrize(
+    "field",
+    [
+        "X-Forwarded-Uri: /healthz",
+        "X-Original-URL: /healthz",
+        "X-Rewrite-URL: /healthz",
+        "X-Forwarded-Method: OPTIONS",
+        "X-HTTP-Method-Override: OPTIONS",
+        "X-Forwarded-Host: open.example.com",
+        "Forwarded: host=open.example.com",
+        "X-Auth-Request-Redirect: /healthz",
+        "User-Agent: kube-probe/1.29",
+        "User-Agent: GoogleHC/1.0",
+        "Referer: https://app.example.com/healthz",
+        "X-Forwarded-User: anna",
+        "X-0Trust-Jwt-Assertion: e30.e30.x",
+        "Authorization: Bearer e30.e30.x",
+    ],
+)
+async def test_no_field_and_no_user_agent_opens_anything(field: str) -> None:
+    proxy = GatedProxy(
+        {**FAMILY, "paths": [{"match": ["/healthz"], "allow": "anyone"}]},
+        {"hosts": ["open.example.com"], "allow": "anyone"},
+    )
+    said = await proxy.ask("GET /x", field, *SCRIPT)
+    assert said.startswith(b"HTTP/1.1 401 ")
+    assert proxy.opened == []
+
+
+@pytest.mark.parametrize("how", ["cookie", "token"])
+async def test_the_head_of_an_upgrade_holds_no_credential(how: str) -> None:
+    proxy = GatedProxy(FAMILY)
+    cookie, _ = proxy.enter()
+    secret, _ = proxy.token()
+    field = cookie if how == "cookie" else f"X-0Trust-Token: {secret}"
+    own = ("Origin: https://app.example.com", "Cookie: __Host-0trust-way=x; c=d")
+    assert await proxy.ask("GET /", *UPGRADE, field, *own) == b""
+    (opened,) = proxy.opened
+    assert b"\r\nUpgrade: websocket\r\n" in opened.block
+    assert b"\r\nCookie: c=d\r\n" in opened.block
+    for credential in (b"__Host-0trust", secret.encode(), b"X-0Trust-Token"):
+        assert credential.lower() not in opened.block.lower()
+
+
+async def test_a_backend_that_clears_all_cookies_ends_no_session() -> None:
+    """Its host name's cookies are gone in the browser, which signs in anew; it opens nothing."""
+    proxy = GatedProxy(FAMILY)
+    cookie, credential = proxy.enter()
+    await proxy.ask("GET /", cookie)
+    said = await proxy.answer(
+        b'HTTP/1.1 200 OK\r\nClear-Site-Data: "cookies"\r\n', kind=1, body=b"hi"
+    )
+    assert b'\r\nClear-Site-Data: "cookies"\r\n' in said
+    assert not credential.end_reason(time())
+    proxy.connect()
+    assert (await proxy.ask("GET /", *PAGE)).startswith(b"HTTP/1.1 302 ")
+
+
 async def test_while_the_database_cannot_be_read_people_get_503() -> None:
     proxy = GatedProxy({**FAMILY, "paths": [{"match": ["/healthz"], "allow": "anyone"}]})
     cookie, _ = proxy.enter()
