@@ -74,6 +74,11 @@ class Attempt:
         if fields is None:
             return None
         host, to, n, challenge = fields
+        return cls.from_texts(host, to, n, challenge)
+
+    @classmethod
+    def from_texts(cls, host: str, to: str, n: str, challenge: str) -> Self | None:
+        """Return the attempt with these values; None if one of them is malformed."""
         if len(host) > 253 or not (
             _HOST.fullmatch(host) and _NONCE.fullmatch(n) and _SECRET.fullmatch(challenge)
         ):

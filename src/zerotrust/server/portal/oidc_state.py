@@ -5,6 +5,9 @@ derived from the *way* cookie of the auth host, a random value of this browser: 
 browser does not open, any number of tabs may sign in at once, and any server may finish what
 another one has begun. Nonce and verifier are derived from the same cookie and from a random value
 in the state. That value is used up with the sign-in (`spent`), so each state is good for one.
+
+The owner of a browser can read its cookies, and so write states of their own. A state therefore
+proves nothing about rights: it says which attempt the browser continues.
 """
 
 import base64
@@ -12,7 +15,7 @@ import hmac
 import json
 import secrets
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, get_args
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -36,6 +39,7 @@ _HEADER: Final = {"alg": "dir", "enc": "A256GCM"}
 _REGISTRY: Final = jwe.JWERegistry(algorithms=list(_HEADER.values()))
 
 Purpose = Literal["sign_in", "prove_again", "join"]
+_PURPOSES: Final[dict[str, Purpose]] = {name: name for name in get_args(Purpose)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +121,7 @@ class SignInState:
         try:
             opened = jwe.decrypt_compact(sealed, _oct_key(way), registry=_REGISTRY).plaintext
             state = cls._from_json(json.loads(opened or b""))
-        except (JoseError, ValueError, KeyError, TypeError):
+        except (JoseError, ValueError, KeyError, RecursionError):
             return None
         good = -CLOCK_LEEWAY <= now - state.begun_at <= STATE_SECONDS
         return state if good and state.provider == provider else None
@@ -142,20 +146,42 @@ class SignInState:
         return json.dumps(parts, separators=(",", ":")).encode("ascii")
 
     @classmethod
-    def _from_json(cls, parts: list[Any]) -> Self:
-        provider, begun_at, r, purpose, user, *rest = parts
-        attempt = None
-        if rest:
-            host, to, n, challenge = rest
-            attempt = Attempt(host, to, n, _bytes(challenge))
-        return cls(
-            provider=provider,
-            begun_at=begun_at,
-            r=_bytes(r),
-            attempt=attempt,
-            purpose=purpose,
-            user=user,
-        )
+    def _from_json(cls, parts: Any) -> Self:
+        """Return the state of its parts, which the owner of the browser could have written.
+
+        Raises:
+            ValueError: it is none that a server has written.
+        """
+        match parts:
+            case [str(provider), int(begun_at), str(r), str(purpose), str(user), *rest]:
+                return cls(
+                    provider=provider,
+                    begun_at=begun_at,
+                    r=_bytes(r),
+                    attempt=_attempt(rest) if rest else None,
+                    purpose=_PURPOSES[purpose],
+                    user=user,
+                )
+        raise ValueError("no state")
+
+
+def _attempt(parts: list[Any]) -> Attempt:
+    """Return the attempt of its parts: host, target, N and challenge, or without the latter two.
+
+    Raises:
+        ValueError: they are malformed.
+    """
+    match parts:
+        case [str(host), str(to), "", ""]:
+            attempt = Attempt.from_texts(host, to, "A" * 22, "A" * 43)
+            found = None if attempt is None else replace(attempt, n="", challenge=b"")
+        case [str(host), str(to), str(n), str(challenge)]:
+            found = Attempt.from_texts(host, to, n, challenge)
+        case _:
+            found = None
+    if found is None or found.to != parts[1]:
+        raise ValueError("no attempt")
+    return found
 
 
 def _key(way: bytes, purpose: str) -> bytes:

@@ -137,6 +137,8 @@ class ProviderPages:
         sign_in = sign_in_of(request)
         if sign_in is None or sign_in.subject.id != state.user:
             raise AccessRefused("you are signed out, or signed in as another user; begin again")
+        if not is_fresh(self._site, sign_in):
+            raise ProofTooOld("to add an account, first confirm that it is you")
         await self._site.people.link_account(state.user, account, actor=actor_of(sign_in))
         return RedirectResponse(ME_PATH, 303)
 

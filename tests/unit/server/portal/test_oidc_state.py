@@ -1,10 +1,15 @@
 """Tests of zerotrust.server.portal.oidc_state."""
 
+import json
 import string
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
 from hypothesis import strategies as st
+from joserfc import jwe
+from joserfc.jwk import OctKey
 
 from zerotrust.access.hand_over import Attempt, new_way
 from zerotrust.server.portal.oidc_state import MAX_STATE, SignInState
@@ -80,3 +85,67 @@ def test_nonce_and_verifier_depend_on_browser_and_attempt() -> None:
     assert all(len(secret) == 43 for secret in secrets)
     assert states[0].spent != states[1].spent
     assert states[0].r.hex() not in repr(states[0])
+
+
+def forged(way: bytes, content: bytes) -> object:
+    """Open what a browser has sealed itself: its owner has the cookie that the key is made from."""
+    key = HKDF(hashes.SHA256(), 32, salt=None, info=b"0trust state").derive(way)
+    header = {"alg": "dir", "enc": "A256GCM"}
+    return opened(jwe.encrypt_compact(header, content, OctKey.import_key(key)), way)
+
+
+GOOD = ["p", int(NOW), "cmFuZG9tIHJhbmRvbQ", "sign_in", ""]
+ATTEMPT = ["app.example.com", "/x", "n" * 22, "c" * 42 + "A"]
+
+
+def test_a_forged_state_like_those_of_the_server_is_one() -> None:
+    way = new_way()
+    for parts in (GOOD, [*GOOD, *ATTEMPT], [*GOOD, ATTEMPT[0], "/x", "", ""]):
+        assert isinstance(forged(way, json.dumps(parts).encode()), SignInState)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (0, ["p"]),
+        (1, "x"),
+        (1, None),
+        (1, [1]),
+        (1, float("nan")),
+        (2, 7),
+        (2, "é"),
+        (3, "admin"),
+        (3, []),
+        (4, {}),
+        (5, ["a"]),
+        (5, "evil.example/"),
+        (6, "//evil.example"),
+        (6, ".evil.example/"),
+        (6, "/\\evil.example"),
+        (6, None),
+        (7, "x"),
+        (7, 7),
+        (8, "x"),
+        (8, 7),
+    ],
+)
+def test_a_forged_state_of_another_form_is_none(place: int, value: object) -> None:
+    parts: list[object] = [*GOOD, *ATTEMPT]
+    parts[place] = value
+    assert forged(new_way(), json.dumps(parts).encode()) is None
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=9) | st.dictionaries(st.text(max_size=2), inner),
+        max_leaves=12,
+    ).map(lambda value: json.dumps(value).encode())
+    | st.binary(max_size=60)
+)
+def test_any_forged_state_is_read_or_refused(content: bytes) -> None:
+    forged(new_way(), content)
+
+
+def test_a_deep_forged_state_is_none() -> None:
+    assert forged(new_way(), b"[" * 900 + b"]" * 900) is None
