@@ -74,17 +74,19 @@ class Attempt:
         if fields is None:
             return None
         host, to, n, challenge = fields
-        return cls.from_texts(host, to, n, challenge)
+        return cls.from_texts(host, to, n, challenge, again=_is_again(query))
 
     @classmethod
-    def from_texts(cls, host: str, to: str, n: str, challenge: str) -> Self | None:
+    def from_texts(
+        cls, host: str, to: str, n: str, challenge: str, *, again: bool = False
+    ) -> Self | None:
         """Return the attempt with these values; None if one of them is malformed."""
         if len(host) > 253 or not (
             _HOST.fullmatch(host) and _NONCE.fullmatch(n) and _SECRET.fullmatch(challenge)
         ):
             return None
         decoded = base64.urlsafe_b64decode(challenge + "=")
-        return cls(host, safe_target(to), n, decoded, _is_again(query))
+        return cls(host, safe_target(to), n, decoded, again)
 
     def to_query(self) -> str:
         """Return the attempt as a query."""

@@ -96,7 +96,7 @@ class LiveToken(NamedTuple):
 
 
 class LiveLink(NamedTuple):
-    """What the passes of a share link need to know of it."""
+    """The part of a share link that its passes depend on."""
 
     path: str
     methods: tuple[str, ...]

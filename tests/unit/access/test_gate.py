@@ -142,7 +142,7 @@ PIECES = ["/", "//", "\\", "healthz", "admin", "..", ".", ";x", "?", "#", "%68",
 @example("admin#/healthz")
 @example("admin%3f/healthz")
 def test_no_spelling_of_another_path_is_open(rest: str) -> None:
-    """What a stranger gets is `/healthz` for each reader, not just for the gate."""
+    """A stranger gets only what is `/healthz` for each reader, not just for the gate."""
     lab = gate(FAMILY, paths=[{"match": ["/healthz"], "allow": "anyone"}])
     try:
         opened = kind(lab, None, target=f"/{rest}") is ALLOW
