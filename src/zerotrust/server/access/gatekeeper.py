@@ -213,8 +213,8 @@ class Gatekeeper:
 
     def reason_to_cut(self, request: GatedRequest, now: float) -> str:
         """Return the reason why a request that has passed may not go on; empty if it may."""
-        gate, required = self.gates.find(request.head.fields.host), request.required
-        if request.preflight or (gate is None and not required):
+        gate = self.gates.find(request.head.fields.host)
+        if request.preflight or (gate is None and not request.required):
             return ""
         who = request.who
         if who is not None:
@@ -227,11 +227,19 @@ class Gatekeeper:
         asked = GateRequest(head.method, head.target, client=request.client, unix_time=now)
         try:
             kind = _ALLOW if gate is None else gate.judge(who, asked).kind
-            if kind is _ALLOW and all(_is_met(found, who, now) for found in required):
+            if kind is _ALLOW and self.meets_service(request, now):
                 return ""
         except ForwardError:
             return ACCESS_WITHDRAWN
         return SESSION_ENDED if kind is VerdictKind.PROVE_AGAIN else ACCESS_WITHDRAWN
+
+    def meets_service(self, request: GatedRequest, now: float) -> bool:
+        """Return True if a request still meets the service's own conditions, which it has met.
+
+        Raises:
+            ForwardError: as `access.conditions.CompiledCondition.holds`.
+        """
+        return all(_is_met(found, request.who, now) for found in request.required)
 
     def refusal_of(self, request: GatedRequest, now: float) -> Refusal | None:
         """Return the answer to a request that may not go on; None if there is none to give."""
@@ -239,9 +247,12 @@ class Gatekeeper:
         if gate is None:
             return None
         try:
-            return self.judge(gate, request, now)
+            refusal = self.judge(gate, request, now)
+            if refusal is None and not self.meets_service(request, now):
+                return self.refusal_of_service(gate, request, ACCESS_DENIED)
         except ForwardError:
             return denial(self._refused(request), name=None)
+        return refusal
 
     # ---- credentials of other servers
 

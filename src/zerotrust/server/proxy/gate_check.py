@@ -72,6 +72,7 @@ class GateCheck:
 
     def look_again(self, context: RequestContext) -> None:
         """Find the gate of a request that has waited; the rules may have changed."""
+        context.who, context.preflight = None, False
         gate, shown = self.gatekeeper.gates.find(context.host), context.shown
         if shown is None:
             self.look_at(context)
@@ -117,6 +118,14 @@ class GateCheck:
         if gatekeeper.gates.is_reserved(gate.host):
             return self._hand_to_portal(context, gate, now)
         return Outcome.PASSED
+
+    def meets_service(self, context: RequestContext) -> bool:
+        """Return True if a request that has waited still meets the service's own conditions.
+
+        Raises:
+            ForwardError: the request is ambiguous.
+        """
+        return self.gatekeeper.meets_service(context, time())
 
     def refuse(self, context: RequestContext, refusal: Refusal) -> None:
         """Answer a request that may not pass, with the CORS fields of its service."""

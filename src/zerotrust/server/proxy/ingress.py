@@ -170,6 +170,9 @@ class Ingress:
                     owner = self.gate_check.check(context)
                     if owner is not Outcome.PASSED:
                         return owner
+                    if authorized and not self.gate_check.meets_service(context):
+                        context.assign(None)
+                        authorized = False
                 if not authorized:
                     self._select(context)
                     decision = self._authorize(context)
@@ -317,6 +320,8 @@ class Ingress:
         """Find the gate of a request again: the rules may have changed while it waited."""
         if self.gate_check is not None:
             self.gate_check.look_again(context)
+        else:
+            context.gate = context.who = None
 
     def _resume(self, context: RequestContext) -> None:
         """Go on with a request that has waited for the changes of other servers."""

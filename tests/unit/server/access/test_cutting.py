@@ -182,6 +182,16 @@ async def test_the_conditions_of_the_service_hold_as_long_as_a_request_runs(defa
         assert await proxy.cut_now() == close_frame(1008, "access withdrawn")
 
 
+async def test_who_no_longer_meets_the_conditions_of_the_service_is_told() -> None:
+    policy = {"access": {"require": [{"group": "family"}]}}
+    proxy = Running({"allow": "signed_in"}, policy=policy)
+    proxy.begin()
+    await proxy.ask("GET /ws", proxy.cookie, *SCRIPT)
+    subject = Subject(kind=SubjectKind.USER, id="u_anna", name="anna")
+    proxy.state.index.replace_subject(proxy.parent, subject)
+    assert (await proxy.cut_now()).startswith(b"HTTP/1.1 403 ")
+
+
 async def test_rules_that_still_allow_cut_nothing() -> None:
     proxy = await websocket()
     proxy.change_rules({"allow": [{"user": "anna"}]})

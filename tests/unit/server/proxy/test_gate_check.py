@@ -2,8 +2,10 @@
 
 import asyncio
 import base64
+import threading
 from time import time
 
+import bcrypt
 import pytest
 
 from tests.support.waiting import eventually
@@ -507,3 +509,44 @@ async def test_a_switch_of_protocols_sets_no_cookie_of_the_server() -> None:
     )
     assert said.startswith(b"HTTP/1.1 101 ")
     assert b"0trust" not in said
+
+
+async def test_a_sign_in_that_ends_during_a_login_does_not_meet_what_the_service_requires(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The rule lets everybody in; the service wants a signed-in user with a password."""
+    may = threading.Event()
+    monkeypatch.setattr(bcrypt, "checkpw", lambda *_: may.wait(10))
+    users = {"ann": bcrypt.hashpw(b"x", bcrypt.gensalt(4)).decode()}
+    policy = {
+        "access": {"require": [{"signed_in": True}]},
+        "security": {"auth": {"type": "basic_auth", "config": {"users": users}}},
+    }
+    proxy = GatedProxy({"allow": "anyone"}, policy=policy)
+    cookie, credential = proxy.enter()
+    password = base64.b64encode(b"ann:x").decode()
+    assert await proxy.ask("GET /", cookie, f"Authorization: Basic {password}", *SCRIPT) == b""
+    proxy.state.index.end(credential, "signed out")
+    may.set()
+    assert (await proxy.settled()).startswith(b"HTTP/1.1 401 ")
+    assert proxy.opened == []
+
+
+@pytest.mark.parametrize("waits_for", ["agent", "database"])
+async def test_a_request_that_waits_goes_on_when_access_is_turned_off(
+    waits_for: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = GatedProxy(FAMILY, shared=True, api=ProxyApi(hold_timeout=60))
+    cookie, _ = proxy.enter(known=waits_for == "agent")
+    readings = Readings(proxy, monkeypatch)
+    if waits_for == "agent":
+        proxy.registry.remove(proxy.agent_session)
+    assert await proxy.ask("GET /", cookie) == b""
+    proxy.ingress.use_gates(None)
+    readings.done.set()
+    if waits_for == "agent":
+        proxy.return_agent()
+    for _ in range(2):
+        assert await proxy.hear() == b""
+    (opened,) = proxy.opened
+    assert b"0trust" not in opened.block.lower()
