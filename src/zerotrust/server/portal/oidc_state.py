@@ -123,7 +123,7 @@ class SignInState:
             state = cls._from_json(json.loads(opened or b""))
         except (JoseError, ValueError, KeyError, RecursionError):
             return None
-        good = -CLOCK_LEEWAY <= now - state.begun_at <= STATE_SECONDS
+        good = now - STATE_SECONDS <= state.begun_at <= now + CLOCK_LEEWAY
         return state if good and state.provider == provider else None
 
     def _shorter(self) -> list[Self]:

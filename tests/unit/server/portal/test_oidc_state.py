@@ -2,6 +2,7 @@
 
 import json
 import string
+from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives import hashes
@@ -149,3 +150,9 @@ def test_any_forged_state_is_read_or_refused(content: bytes) -> None:
 
 def test_a_deep_forged_state_is_none() -> None:
     assert forged(new_way(), b"[" * 900 + b"]" * 900) is None
+
+
+def test_a_time_of_hundreds_of_digits_is_no_fault() -> None:
+    way = new_way()
+    state = replace(SignInState.begin("p", None, now=NOW), begun_at=10**400)
+    assert opened(state.seal(way), way) is None
