@@ -25,7 +25,8 @@ _log = logs.logger("portal")
 MAX_REQUESTS: Final = 32
 """Requests that the application answers at the same time."""
 MAX_BODIES: Final = 256
-"""Requests whose bodies are being received at the same time."""
+"""Requests whose bodies are being received at the same time. With one more, the oldest gets 503: a
+form comes at once, so strangers who send slowly keep no one out."""
 MAX_BODY: Final = 64 * 1024
 BODY_TIMEOUT: Final = 10.0
 """Seconds from the head of a request to the end of its body."""
@@ -50,7 +51,6 @@ class AsgiBridge:
 
     Attributes:
         running: requests that the application answers now.
-        receiving: requests whose body is incomplete.
     """
 
     def __init__(
@@ -59,9 +59,14 @@ class AsgiBridge:
         self.app = app
         self.max_body = max_body
         self.running = 0
-        self.receiving = 0
+        self._receiving: dict[_Exchange, None] = {}
         self._tasks = tasks
         self._most = most
+
+    @property
+    def receiving(self) -> int:
+        """Number of requests whose bodies are incomplete."""
+        return len(self._receiving)
 
     def request(
         self,
@@ -87,11 +92,19 @@ class AsgiBridge:
             exchange.start()
         elif framing[1] > self.max_body:
             exchange.refuse_body()
-        elif self.receiving >= MAX_BODIES:
-            exchange.refuse_load()
         else:
             exchange.await_body()
         return exchange if exchange.open else None
+
+    def begin_body(self, exchange: "_Exchange") -> None:
+        """Note that a body is being received."""
+        if len(self._receiving) >= MAX_BODIES:
+            next(iter(self._receiving)).give_way()
+        self._receiving[exchange] = None
+
+    def end_body(self, exchange: "_Exchange") -> None:
+        """Note that a body is complete, or is not received any more."""
+        del self._receiving[exchange]
 
     def spawn(self, exchange: "_Exchange") -> bool:
         """Run the application for a request; return False if too many run."""
@@ -152,7 +165,7 @@ class _Exchange:
 
     def await_body(self) -> None:
         """Wait for the body of the request."""
-        self._bridge.receiving += 1
+        self._bridge.begin_body(self)
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(BODY_TIMEOUT, self._body_late)
 
@@ -160,6 +173,11 @@ class _Exchange:
         """Call the application: the request is complete."""
         if not self._bridge.spawn(self):
             self.refuse_load()
+
+    def give_way(self) -> None:
+        """Stop receiving the body: too many others come."""
+        self._stop_timer()
+        self.refuse_load()
 
     def refuse_load(self) -> None:
         """Answer that too many requests run."""
@@ -260,7 +278,7 @@ class _Exchange:
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
-            self._bridge.receiving -= 1
+            self._bridge.end_body(self)
 
     def _refuse(self, status: int, code: str, message: str, *, retry: int | None = None) -> None:
         connection = self._connection

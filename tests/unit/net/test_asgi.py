@@ -209,17 +209,17 @@ async def test_slow_bodies_get_408(monkeypatch: pytest.MonkeyPatch) -> None:
     assert client.bridge.receiving == 0
 
 
-async def test_bodies_of_too_many_requests_are_not_received(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_slow_bodies_keep_no_one_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asgi, "MAX_BODIES", 1)
     client = Client(starlette())
     assert await client.ask("POST /form", "Content-Length: 5", body=b"1") == b""
-    first = client.connection
+    slow = client.transport
     client.connect()
-    said = await client.ask("POST /form", "Content-Length: 5", body=b"1")
-    assert said.startswith(b"HTTP/1.1 503 ")
-    first.connection_lost(None)
+    assert await client.ask("POST /form", "Content-Length: 13", body=b'{"name"') == b""
+    assert (await slow.written()).startswith(b"HTTP/1.1 503 ")
+    client.connection.data_received(b': "x"')
+    client.connection.data_received(b"}")
+    assert (await client.hear()).startswith(b"HTTP/1.1 200 ")
     assert client.bridge.receiving == 0
 
 
