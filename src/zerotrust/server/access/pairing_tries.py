@@ -11,7 +11,8 @@ from zerotrust.limits.gcra import CellRate
 
 TRIES: Final = 5
 EACH: Final = 300.0
-MAX_WAITING: Final = 64
+MAX_WAITING: Final = 2
+"""Digests that wait (as `pin_checks.MAX_WAITING`)."""
 
 
 class PairingTries:

@@ -14,8 +14,9 @@ TRIES_OF_NETWORK: Final = 5
 NETWORK_SECONDS: Final = 600.0
 TRIES_A_DAY: Final = 30
 DAY: Final = 86400.0
-MAX_WAITING: Final = 32
-"""Verifications that wait; each takes about 50 ms."""
+MAX_WAITING: Final = 6
+"""Verifications that wait; each takes about 50 ms. The pages answer 32 requests at the same time
+(`net.asgi`), and guesses from many networks must not occupy all of them."""
 HASHER: Final = argon2.PasswordHasher(time_cost=1, memory_cost=47104, parallelism=1)
 """About 50 ms and 46 MiB."""
 

@@ -8,6 +8,9 @@ from starlette.routing import Route
 from tests.support.authenticator import Authenticator
 from tests.support.portal_server import AUTH, PHOTOS, Browser, PortalServer, Reply
 from zerotrust.errors import AccessError, PkiError, StateError, UserUnknown
+from zerotrust.net import asgi
+from zerotrust.server.access import pairing_tries, pin_checks
+from zerotrust.server.portal import oidc
 from zerotrust.server.portal.security_headers import CONTENT_SECURITY_POLICY
 
 pytestmark = pytest.mark.anyio
@@ -172,3 +175,8 @@ async def test_more_routes(server: PortalServer, browser: Browser) -> None:
     server.portal = server.build(auth_routes=[route], service_routes=[route])
     reply = await browser.get(f"https://{AUTH}/.well-known/0trust/jwks.json")
     assert reply.text == "here"
+
+
+def test_what_waits_for_others_leaves_room_for_pages() -> None:
+    waiting = oidc.MAX_AT_ONCE + pin_checks.MAX_WAITING + pairing_tries.MAX_WAITING
+    assert waiting < asgi.MAX_REQUESTS
