@@ -21,8 +21,12 @@ def client_of(request: Request) -> str:
 
 
 def credential_of(request: Request) -> Credential | None:
-    """Return the valid sign-in (auth host) or pass (other hosts) of a request."""
-    return cast("Credential | None", request.scope["state"].get("credential"))
+    """Return the valid sign-in (auth host) or pass (other hosts) of a request.
+
+    It was found when the head of the request came, and may have ended while the body came.
+    """
+    credential = cast("Credential | None", request.scope["state"].get("credential"))
+    return None if credential is None or credential.ended else credential
 
 
 def sign_in_of(request: Request) -> Credential | None:
