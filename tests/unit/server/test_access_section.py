@@ -58,6 +58,25 @@ async def test_access_comes_changes_and_goes_by_a_reload(
         assert await running.status(APP) == 200
 
 
+async def test_a_service_that_needs_access_is_published_when_access_comes(
+    running: RunningServer, files: StackFiles
+) -> None:
+    narrowing = {"require": [{"signed_in": True}]}
+    async with Backend("b").listening() as backend:
+        address = f"127.0.0.1:{backend.port}"
+        services = (
+            {"hostname": APP, "backend": address, "access": narrowing},
+            {"hostname": "open.example.com", "backend": address},
+        )
+        async with dialling(files.agent(*services)):
+            await eventually(lambda: has_status(running, "open.example.com", 200), "published")
+            assert await running.status(APP) == 404
+            assert running.server.registry.agents_of(APP) == []
+            await running.change(files.server(access=ACCESS))
+            await eventually(lambda: running.server.registry.agents_of(APP), "published, too")
+            assert await running.status(APP) == 401
+
+
 async def has_status(running: RunningServer, host: str, status: int) -> bool:
     return await running.status(host) == status
 

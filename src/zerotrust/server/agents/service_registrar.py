@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from zerotrust.access.conditions import CountryOf
@@ -22,6 +23,9 @@ from zerotrust.tunnel.messages import Register, Registered
 MAX_REASONS_BYTES: Final = 32 * 1024
 """Total size of the reasons in one REGISTERED message, which has one for each refused host name and
 must fit into a frame."""
+
+MAX_UNENFORCED_BYTES: Final = 256 * 1024
+"""Total size of the registrations that a session has in `unenforced`; others are forgotten."""
 
 HostsChecked = Callable[[str, Sequence[str], Sequence[str]], None]
 """Called with an agent, the host names that were granted to it, and those that were refused."""
@@ -61,15 +65,23 @@ class ServiceRegistrar:
         self._secret = secret
         self._hash_speed = hash_speed
         self._hosts_checked = hosts_checked
-        self.reconfigure(signs_in=signs_in, country_of=country_of)
-
-    def reconfigure(self, *, signs_in: bool, country_of: CountryOf | None) -> None:
-        """Apply new settings to registrations from now on."""
         self._signs_in = signs_in
         self._country_of = country_of
 
+    def reconfigure(self, *, signs_in: bool, country_of: CountryOf | None) -> None:
+        """Apply new settings to registrations from now on, and to those that were refused."""
+        before = (self._signs_in, self._country_of is not None)
+        self._signs_in = signs_in
+        self._country_of = country_of
+        if (signs_in, country_of is not None) == before:
+            return
+        for session in self._registry.sessions:
+            for message in list(session.unenforced.values()):
+                session.queue.run(partial(self._retry, session, message))
+
     def register(self, session: AgentSession, message: Register) -> None:
         """Register a service with its granted host names, or refuse it; answer the agent."""
+        session.unenforced.pop(message.id, None)
         schemes = OfferedSchemes.of(message)
         if session.retired:
             self._refuse(session, message, "this session is going away")
@@ -96,6 +108,7 @@ class ServiceRegistrar:
             policy = self._compile(session, message) if shared is None else shared.policy
         except ConfigError as error:
             self._refuse(session, message, f"its policy cannot be enforced: {error}")
+            self._remember(session, message)
             return
         granted, refused = self._authorization.judge(session.agent, message.hosts)
         if self._hosts_checked is not None:
@@ -118,6 +131,7 @@ class ServiceRegistrar:
 
     def unregister(self, session: AgentSession, service: str) -> None:
         """Remove a service."""
+        session.unenforced.pop(service, None)
         if self._registry.unregister(session, service):
             _log.info("service removed", agent=session.agent, service=service)
 
@@ -127,6 +141,16 @@ class ServiceRegistrar:
             granted, refused = self._authorization.judge(session.agent, registration.requested)
             if tuple(granted) != registration.hosts:
                 self._add(registration.with_hosts(tuple(granted)), refused)
+
+    def _remember(self, session: AgentSession, message: Register) -> None:
+        kept = sum(len(other.encode()) for other in session.unenforced.values())
+        if kept + len(message.encode()) <= MAX_UNENFORCED_BYTES:
+            session.unenforced[message.id] = message
+
+    def _retry(self, session: AgentSession, message: Register) -> None:
+        # The agent may have removed or replaced the service while this waited for its turn.
+        if session.unenforced.get(message.id) is message:
+            self.register(session, message)
 
     def _compile(self, session: AgentSession, message: Register) -> CompiledPolicy | None:
         """Raises ConfigError."""

@@ -157,6 +157,8 @@ class AgentSession:
         offers_http: this server accepts services that listen on http alone.
         services: registrations by service id.
         host_count: number of host names that all registrations ask for.
+        unenforced: registrations that were refused for their policy, by service id: another
+            configuration of the server may know how to enforce it.
         doubtful: the link is slow to answer, so the agent's other sessions are preferred.
         retired: the session gets no more requests; those that it has go on.
         queue: the registrations that wait for their turn.
@@ -191,6 +193,7 @@ class AgentSession:
         self.offers_http = offers_http
         self.services: dict[str, ServiceRegistration] = {}
         self.host_count = 0
+        self.unenforced: dict[str, Register] = {}
         self.doubtful = False
         self.retired = False
         self._registry = registry

@@ -23,7 +23,7 @@ from zerotrust.net.tasks import Tasks
 from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.server.agents import policy_quota, registration_queue, registry, session
 from zerotrust.server.agents.registry import Registry
-from zerotrust.server.agents.service_registrar import ServiceRegistrar
+from zerotrust.server.agents.service_registrar import MAX_UNENFORCED_BYTES, ServiceRegistrar
 from zerotrust.server.agents.session import MAX_RETIRED, RenewCertificate, ServiceRegistration
 from zerotrust.server.agents.session_acceptor import SessionAcceptor
 from zerotrust.server.identity.authorization import Authorization
@@ -432,3 +432,42 @@ async def test_each_registration_is_told_with_the_names_that_were_granted_and_re
     registrar.register(session, Register(id="app", hosts=["a.example", "b.example"]))
     registrar.reauthorize(session)
     assert checked == [("home", ["a.example"], ["b.example"])]
+
+
+NEEDS_ACCESS: dict[str, Any] = {"access": {"require": [{"signed_in": True}]}}
+
+
+def needing_access(service: str = "app", **policy: Any) -> Register:
+    return Register(id=service, hosts=[f"{service}.example"], policy={**NEEDS_ACCESS, **policy})
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("then", ["nothing", "removed", "replaced", "retired"])
+async def test_a_service_refused_for_lack_of_access_is_registered_when_it_comes(then: str) -> None:
+    registry, authorization = Registry(), Authorization(any_host=True)
+    registrar = ServiceRegistrar(registry, authorization, secret=SECRET)
+    session = join(registry, "home", Pair().server.session)
+    registrar.register(session, needing_access())
+    assert not session.services
+    match then:
+        case "removed":
+            registrar.unregister(session, "app")
+        case "replaced":
+            registrar.register(session, Register(id="app", hosts=["app.example"], policy=BROKEN))
+        case "retired":
+            session.retired = True
+    registrar.reconfigure(signs_in=True, country_of=None)
+    assert list(session.services) == (["app"] if then == "nothing" else [])
+    registrar.reconfigure(signs_in=True, country_of=lambda _address: None)
+    assert session.unenforced.keys() == ({"app"} if then == "replaced" else set())
+
+
+@pytest.mark.anyio
+async def test_refused_services_that_wait_for_access_are_bounded() -> None:
+    registry, authorization = Registry(), Authorization(any_host=True)
+    registrar = ServiceRegistrar(registry, authorization, secret=SECRET)
+    session = join(registry, "home", Pair().server.session)
+    for number in range(1000):
+        registrar.register(session, needing_access(f"app{number}", unknown="x" * 2000))
+    kept = session.unenforced.values()
+    assert 0 < sum(len(message.encode()) for message in kept) <= MAX_UNENFORCED_BYTES
