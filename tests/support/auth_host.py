@@ -77,7 +77,9 @@ class SignInsInMemory:
     async def rechecked(self, account: ProviderAccount) -> None:
         self.rechecks.append(account)
 
-    async def refused_by_provider(self, provider: str, subject: str) -> int:
+    async def refused_by_provider(
+        self, provider: str, subject: str, *, refresh: str | None = None
+    ) -> int:
         self.refused.append((provider, subject))
         return 1
 

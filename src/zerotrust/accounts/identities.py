@@ -9,12 +9,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from zerotrust.accounts import changes, users
 from zerotrust.db import audit
-from zerotrust.db.access_tables import IdentityRow, MemberRow, PasskeyRow, SignInRow, UserRow
+from zerotrust.db.access_tables import (
+    AccessTokenRow,
+    IdentityRow,
+    MemberRow,
+    PasskeyRow,
+    SignInRow,
+    UserRow,
+)
 from zerotrust.errors import AccessError
 
 MAX_GROUPS: Final = 2000
@@ -144,19 +151,24 @@ def _is_account_alone(session: Session, user: UserRow) -> bool:
 
 
 def due(session: Session, provider: str, *, seen_before: int, now: int) -> list[IdentityRow]:
-    """Return the accounts to ask the provider about: with a refresh token and a sign-in in
-    force."""
+    """Return the accounts to ask the provider about: with a refresh token, and with a sign-in or
+    an app in force."""
     live = select(SignInRow.number).where(
         SignInRow.provider == IdentityRow.provider,
         SignInRow.provider_subject == IdentityRow.subject,
         SignInRow.ended_at.is_(None),
         SignInRow.ends_at > now,
     )
+    app = select(AccessTokenRow.id).where(
+        AccessTokenRow.user_id == IdentityRow.user_id,
+        AccessTokenRow.revoked_at.is_(None),
+        or_(AccessTokenRow.expires_at.is_(None), AccessTokenRow.expires_at > now),
+    )
     query = select(IdentityRow).where(
         IdentityRow.provider == provider,
         IdentityRow.refresh.is_not(None),
         IdentityRow.seen_at <= seen_before,
-        live.exists(),
+        or_(live.exists(), app.exists()),
     )
     return list(session.scalars(query.order_by(IdentityRow.seen_at)))
 

@@ -330,7 +330,7 @@ class SignIns:
     async def due_rechecks(self) -> list[tuple[str, str, str]]:
         """Return provider, subject and refresh token of accounts to ask again by now (`recheck`).
 
-        Only accounts with a sign-in in force, whose refresh token this server has sealed.
+        Only accounts with a sign-in or an app in force, whose refresh token this server has sealed.
         """
         seal = self._seal
         if seal is None:
@@ -357,10 +357,21 @@ class SignIns:
         facts = facts_of(account, self._sealed(account))
         await self._state.run(lambda session, now: identities.update(session, facts, now=now))
 
-    async def refused_by_provider(self, provider: str, subject: str) -> int:
-        """End the sign-ins of an account whose provider refused its refresh token."""
+    async def refused_by_provider(
+        self, provider: str, subject: str, *, refresh: str | None = None
+    ) -> int:
+        """End the sign-ins of an account whose provider refused its refresh token.
+
+        Args:
+            refresh: the token; if the user has signed in again and has a newer one, nothing ends.
+        """
+        seal = self._seal
 
         def work(session: Session, now: int) -> int:
+            row = session.get(IdentityRow, (provider, subject))
+            kept = None if row is None else row.refresh
+            if seal and refresh is not None and kept is not None and seal.open(kept) != refresh:
+                return 0
             identities.forget_rights(session, provider, subject, now=now)
             rows = sign_ins.of_account(session, provider, subject=subject, now=now)
             return sign_ins.end_of_account(

@@ -88,7 +88,7 @@ class Rechecks:
         try:
             account = await provider.refresh(subject, token)
         except AccessRefused as error:
-            ended = await self._sign_ins.refused_by_provider(provider.name, subject)
+            ended = await self._sign_ins.refused_by_provider(provider.name, subject, refresh=token)
             _log.info(
                 "the identity provider refuses a user",
                 provider=provider.name,

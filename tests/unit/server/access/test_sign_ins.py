@@ -401,11 +401,7 @@ async def test_a_device_has_the_groups_of_the_provider_and_ends_with_the_account
 
 
 async def test_accounts_are_asked_again_when_it_is_time(servers: Stores, tmp_path: Path) -> None:
-    providers = {
-        **PROVIDERS,
-        "google": {"issuer": "https://google.example", "client_id": "0trust", "recheck": "15m"},
-    }
-    store = await servers.start(identity_providers=providers)
+    store = await servers.start(identity_providers=RECHECKED)
     sign_ins = SignIns(store.state, seal=RefreshSeal.load(tmp_path))
     account = dataclasses.replace(EVE, refresh="refresh-1")
     assert "refresh-1" not in repr(account)
@@ -428,6 +424,44 @@ async def test_accounts_are_asked_again_when_it_is_time(servers: Stores, tmp_pat
     with store.database.transaction() as session:
         assert b"refresh-2" not in (session.scalars(select(IdentityRow.refresh)).one() or b"")
     await sign_ins.rechecked(ProviderAccount(provider="google", subject="unknown"))
+
+
+RECHECKED = {
+    **PROVIDERS,
+    "google": {"issuer": "https://google.example", "client_id": "0trust", "recheck": "15m"},
+}
+
+
+async def test_an_account_whose_user_has_an_app_is_asked_about_after_the_sign_in(
+    servers: Stores, tmp_path: Path
+) -> None:
+    """An app has the groups of the provider, and may have no end."""
+    store = await servers.start(identity_providers=RECHECKED)
+    sign_ins = SignIns(store.state, seal=RefreshSeal.load(tmp_path))
+    account = dataclasses.replace(EVE, refresh="refresh-1")
+    made = await sign_ins.by_provider(account, store.browser(), spent=secrets.token_bytes(32))
+    user = made.credential.subject.name
+    await store.tokens.create_app("phone", user=user, hosts=[], lifetime=7200, actor="uid 0")
+    await sign_ins.sign_out(made.credential, everywhere=False)
+    store.clock.now += 900
+    assert await sign_ins.due_rechecks() == [("google", "1", "refresh-1")]
+    store.clock.now += 7200
+    assert await sign_ins.due_rechecks() == []
+
+
+async def test_a_refusal_of_a_refresh_token_that_was_replaced_ends_nothing(
+    servers: Stores, tmp_path: Path
+) -> None:
+    """A user may sign in while the provider is asked about the token of an earlier sign-in."""
+    store = await servers.start(identity_providers=RECHECKED)
+    sign_ins = SignIns(store.state, seal=RefreshSeal.load(tmp_path))
+    for number in (1, 2):
+        account = dataclasses.replace(EVE, refresh=f"refresh-{number}")
+        made = await sign_ins.by_provider(account, store.browser(), spent=secrets.token_bytes(32))
+    assert await sign_ins.refused_by_provider("google", "1", refresh="refresh-1") == 0
+    assert made.credential.subject.groups == {"google/ops"}
+    assert await sign_ins.refused_by_provider("google", "1", refresh="refresh-2") == 2
+    assert made.credential.ended == ACCESS_WITHDRAWN
 
 
 async def test_a_provider_renews_the_proof_of_its_own_user(store: Store) -> None:
