@@ -23,6 +23,7 @@ class Subjects:
         self._users: dict[str, KnownUser] = {}
         self._subjects: dict[str, dict[str, Subject]] = {}
         self._file: dict[str, User] = {}
+        self._providers: frozenset[str] = frozenset()
         self.reconfigure(access)
 
     @property
@@ -31,8 +32,9 @@ class Subjects:
         return self._file
 
     def reconfigure(self, access: Access) -> None:
-        """Use the users of another file."""
+        """Use the users and providers of another file."""
         self._file = {user.name: user for user in access.users}
+        self._providers = frozenset(access.identity_providers)
         self._subjects.clear()
 
     def ids(self) -> list[str]:
@@ -80,7 +82,10 @@ class Subjects:
 
     def _subject(self, user: KnownUser, provider: str) -> Subject:
         accounts = [
-            account for account in user.accounts if provider in (account.provider, EVERY_PROVIDER)
+            account
+            for account in user.accounts
+            if account.provider in self._providers
+            and provider in (account.provider, EVERY_PROVIDER)
         ]
         filed = self._file.get(user.name)
         addresses = [

@@ -11,6 +11,12 @@ GOOGLE = Account("google", "anna@gmail.example", "Anna G", ("ops", "a/b"), {"hd"
 MAIN = Account("main", None, "Anna M", ("dev",), {})
 
 
+PROVIDERS = {
+    name: {"issuer": f"https://{name}.example", "client_id": "0trust"}
+    for name in ("google", "main", "evil")
+}
+
+
 def anna(**changes: Any) -> KnownUser:
     values: dict[str, Any] = {
         "id": "u_1",
@@ -28,7 +34,7 @@ def anna(**changes: Any) -> KnownUser:
 
 def test_a_subject_has_what_the_way_of_signing_in_proves() -> None:
     filed = {"name": "anna", "email": "anna@example.com", "groups": ["family"]}
-    subjects = Subjects(access(users=[filed]))
+    subjects = Subjects(access(users=[filed], identity_providers=PROVIDERS))
     subjects.put(anna())
     key, google = subjects.of("u_1", ""), subjects.of("u_1", "google")
     assert key is subjects.of("u_1", "")
@@ -50,7 +56,7 @@ def test_a_subject_has_what_the_way_of_signing_in_proves() -> None:
 
 
 def test_a_provider_cannot_name_a_local_group() -> None:
-    subjects = Subjects(access())
+    subjects = Subjects(access(identity_providers=PROVIDERS))
     hostile = Account("evil", None, "", ("../admins", "/admins", "admins"), {})
     subjects.put(anna(groups=frozenset(), accounts=(hostile,)))
     subject = subjects.of("u_1", "evil")
@@ -75,3 +81,15 @@ def test_users_are_active_unless_disabled_or_gone_from_the_file() -> None:
     subjects.remove("u_1")
     assert not subjects.is_active("u_1")
     assert subjects.ids() == []
+
+
+def test_what_a_removed_provider_has_said_no_longer_counts() -> None:
+    """Apps outlive the sign-ins of their owners; nobody asks the provider about them any more."""
+    subjects = Subjects(access(identity_providers=PROVIDERS))
+    subjects.put(anna())
+    subjects.reconfigure(access(identity_providers={"main": PROVIDERS["main"]}))
+    owner = subjects.of("u_1", EVERY_PROVIDER)
+    assert owner is not None
+    assert owner.groups == {"friends", "main/dev"}
+    assert owner.emails == frozenset()
+    assert owner.shown_name == "Anna M"
