@@ -204,9 +204,7 @@ class People:
         """Add another passkey of a signed-in user."""
 
         def work(session: Session, now: int) -> None:
-            user = users.by_id(session, user_id)
-            if not self._state.is_active(user):
-                raise AccessRefused("this user is disabled; ask an administrator")
+            user = self._active(session, user_id)
             passkeys.add(session, user, _row(passkey, user_id, now), actor=actor, now=now)
 
         await self._state.run(work)
@@ -232,7 +230,7 @@ class People:
         """Join an account at a provider to a user who is signed in to both."""
 
         def work(session: Session, now: int) -> None:
-            user = users.by_id(session, user_id)
+            user = self._active(session, user_id)
             identities.link(session, user, facts_of(account), actor=actor, now=now)
 
         await self._state.run(work)
@@ -240,6 +238,12 @@ class People:
     @property
     def _file(self) -> Mapping[str, User]:
         return self._state.subjects.file
+
+    def _active(self, session: Session, user_id: str) -> UserRow:
+        user = users.by_id(session, user_id)
+        if not self._state.is_active(user):
+            raise AccessRefused("this user is disabled; ask an administrator")
+        return user
 
     def _invited(self, session: Session, secret: str, now: int) -> tuple[UserRow, InvitationRow]:
         return users.invited(

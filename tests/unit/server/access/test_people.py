@@ -208,3 +208,14 @@ async def test_a_provider_that_leaves_the_file_takes_its_sign_ins_along(servers:
     assert found is not None
     assert not found.ended
     assert store.actions()[-2:] == ["access.changed", "access.changed"]
+
+
+async def test_no_account_is_joined_to_a_user_who_was_disabled_meanwhile(store: Store) -> None:
+    """It would be theirs when they are enabled again."""
+    sign_in = (await store.sign_in(await store.passkey("anna"))).credential
+    await store.people.disable("anna", actor="uid 0")
+    account = ProviderAccount(provider="google", subject="1")
+    with pytest.raises(AccessRefused, match="disabled"):
+        await store.people.link_account(sign_in.subject.id, account, actor="user anna")
+    await store.people.enable("anna", actor="uid 0")
+    assert (await store.people.user("anna")).providers == ()
