@@ -253,21 +253,25 @@ def _texts(value: Any) -> list[str]:
 
 def _named(patterns: list[str], kind: SubjectKind) -> SubjectTest:
     """Return a test of a token's kind and name; `*` stands for any characters."""
-    fits = re.compile("|".join(map(_regular, patterns)), re.DOTALL).fullmatch
-    return lambda credential: (
-        credential.subject.kind is kind and fits(credential.subject.name) is not None
-    )
+    exact = frozenset(pattern for pattern in patterns if "*" not in pattern)
+    wild = "|".join(_regular(pattern) for pattern in patterns if "*" in pattern)
+    # Nothing fits `(?!)`.
+    fits = re.compile(wild or "(?!)", re.DOTALL).fullmatch
+
+    def named(credential: Credential) -> bool:
+        name = credential.subject.name
+        return credential.subject.kind is kind and (name in exact or fits(name) is not None)
+
+    return named
 
 
 def _regular(pattern: str) -> str:
     """Return a pattern as regular expression.
 
     Each piece between two `*` is taken at its first place, which leaves the most room for the
-    others, and for good (an atomic group): so a match takes linear time.
+    others, and for good (an atomic group): so a match takes one search for each piece.
     """
     first, *others = (re.escape(piece) for piece in pattern.split("*"))
-    if not others:
-        return first
     between = "".join(f"(?>.*?{piece})" for piece in others[:-1])
     return f"{first}{between}.*{others[-1]}"
 

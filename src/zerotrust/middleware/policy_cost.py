@@ -44,6 +44,8 @@ _HANDLERS: Final[dict[type[object], float]] = {
 _PATH_READINGS: Final = 350.0
 _CONDITION: Final = 20.0
 """One condition of access: a few sets, one of them of networks."""
+_TOKEN_PATTERN: Final = 32.0
+"""A pattern with `*` of 64 characters, for the name of a machine or app that nearly fits."""
 _EDIT: Final = 0.2
 _RULE: Final = 0.3
 
@@ -107,4 +109,7 @@ def _handler_cost(handler: model.Handler) -> float:
 def _conditions_cost(conditions: Sequence[Condition]) -> float:
     patterns = [item.path for item in conditions if item.path is not None]
     searches = sum(Match(RouteMatch(path=pattern)).searches for pattern in patterns)
-    return _CONDITION * len(conditions) + _SEARCH * searches + (_PATH_READINGS if patterns else 0.0)
+    readings = _PATH_READINGS if patterns else 0.0
+    names = [name for item in conditions for name in (*(item.machine or ()), *(item.app or ()))]
+    tokens = sum(_TOKEN_PATTERN for name in names if "*" in name)
+    return _CONDITION * len(conditions) + _SEARCH * searches + readings + tokens
