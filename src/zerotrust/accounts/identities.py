@@ -61,14 +61,8 @@ def user_of(session: Session, account: AccountFacts, *, now: int) -> UserRow:
             now=now,
             shown_name=account.shown_name[:200],
         )
-        details = {"user": user.name, "user_id": user.id, "provider": account.provider}
-        audit.append(
-            session,
-            at=now,
-            actor=f"provider {account.provider}",
-            action="user.added",
-            details=details,
-        )
+        actor = f"provider {account.provider}"
+        _record(session, "user.added", user, account.provider, actor=actor, now=now)
     store(session, user, account, now=now)
     return user
 
@@ -137,8 +131,7 @@ def link(session: Session, user: UserRow, account: AccountFacts, *, actor: str, 
         raise AccessError(f"{user.name} has an account at {account.provider} already")
     store(session, user, account, now=now)
     if row is None:
-        details = {"user": user.name, "user_id": user.id, "provider": account.provider}
-        audit.append(session, at=now, actor=actor, action="account.linked", details=details)
+        _record(session, "account.linked", user, account.provider, actor=actor, now=now)
 
 
 def _is_account_alone(session: Session, user: UserRow) -> bool:
@@ -173,15 +166,23 @@ def due(session: Session, provider: str, *, seen_before: int, now: int) -> list[
     return list(session.scalars(query.order_by(IdentityRow.seen_at)))
 
 
-def forget_rights(session: Session, provider: str, subject: str, *, now: int) -> UserRow | None:
+def forget_rights(session: Session, provider: str, subject: str, *, now: int) -> None:
     """Remove groups, claims and refresh token of an account that its provider refuses."""
     row = session.get(IdentityRow, (provider, subject))
     if row is None:
-        return None
+        return
     row.groups, row.claims, row.refresh, row.email_verified = [], {}, None, False
     session.flush()
     changes.add(session, changes.USER, row.user_id, now=now)
-    return session.get(UserRow, row.user_id)
+    user = session.get_one(UserRow, row.user_id)
+    _record(session, "account.refused", user, provider, actor=f"provider {provider}", now=now)
+
+
+def _record(
+    session: Session, action: str, user: UserRow, provider: str, *, actor: str, now: int
+) -> None:
+    details = {"user": user.name, "user_id": user.id, "provider": provider}
+    audit.append(session, at=now, actor=actor, action=action, details=details)
 
 
 def _new_name(session: Session, account: AccountFacts) -> str:

@@ -445,8 +445,15 @@ async def test_an_account_whose_user_has_an_app_is_asked_about_after_the_sign_in
     await sign_ins.sign_out(made.credential, everywhere=False)
     store.clock.now += 900
     assert await sign_ins.due_rechecks() == [("google", "1", "refresh-1")]
-    store.clock.now += 7200
+    assert await sign_ins.refused_by_provider("google", "1", refresh="refresh-1") == 0
+    assert store.actions()[-1] == "account.refused", "no session ended, but the app's groups did"
     assert await sign_ins.due_rechecks() == []
+    await sign_ins.rechecked(account)
+    assert await sign_ins.due_rechecks() == []
+    store.clock.now += 900
+    assert await sign_ins.due_rechecks() == [("google", "1", "refresh-1")]
+    store.clock.now += 7200
+    assert await sign_ins.due_rechecks() == [], "the app has ended"
 
 
 async def test_a_refusal_of_a_refresh_token_that_was_replaced_ends_nothing(
