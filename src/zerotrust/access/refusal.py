@@ -25,8 +25,8 @@ UNAVAILABLE: Final = "access_unavailable"
 RATE_LIMITED: Final = "rate_limited"
 """Codes in X-0Trust-Error."""
 
-ME_PATH: Final = "/.0trust/me"
-"""Page of a service's host about the visitor's own sign-in."""
+SIGN_OUT_PATH: Final = "/.0trust/out"
+"""Page of each host name with a button to sign out."""
 
 _STYLE: Final = (
     ":root{color-scheme:light dark;font:16px/1.5 system-ui,sans-serif}"
@@ -247,7 +247,7 @@ def _denied(name: str | None, kind: AskedFor) -> str:
         return "<p>This page is not open to you.</p>"
     return (
         f"<p>You are signed in as <strong>{escape(name[:200])}</strong>, who may not use this"
-        f' page.</p><p><a href="{ME_PATH}"{target}>Use another account</a></p>'
+        f' page.</p><p><a href="{SIGN_OUT_PATH}"{target}>Use another account</a></p>'
     )
 
 

@@ -194,6 +194,7 @@ def test_a_denial_tells_people_who_they_are(lines: bytes) -> None:
     assert fields(refusal)["X-0Trust-Error"] == "access_denied"
     named = b"&lt;a href=&quot;//evil&quot;&gt;&amp;" in refusal.body
     assert named is (b"navigate" in lines)
+    assert (b'href="/.0trust/out"' in refusal.body) is named  # a page that shows what it does
     assert b'<a href="//evil"' not in refusal.body
     assert denial(request(lines=lines), name=None).status == 403
 
