@@ -8,7 +8,7 @@ browser that keeps no cookies sees a page, and no endless redirects.
 from urllib.parse import urlencode
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from zerotrust.access.gate import GateRequest, VerdictKind
@@ -35,7 +35,6 @@ class HandOverPages:
         return [
             Route(ARRIVAL_PATH, self._arrive, methods=["GET"]),
             Route(LANDED_PATH, self._landed, methods=["GET"]),
-            Route("/.0trust/me", self._me, methods=["GET"]),
         ]
 
     async def _arrive(self, request: Request) -> Response:
@@ -77,24 +76,6 @@ class HandOverPages:
         if credential_of(request) is None:
             return self._no_cookies(request, target)
         return RedirectResponse(target, 303)
-
-    async def _me(self, request: Request) -> Response:
-        """Tell a page's script who is signed in, and until when."""
-        credential = credential_of(request)
-        if credential is None:
-            return JSONResponse({"error": "login_required"}, 401)
-        subject, until = credential.subject, credential.ends_at
-        if credential.sign_in is not None:
-            until = min(until, credential.sign_in.ends_at)
-        return JSONResponse(
-            {
-                "kind": subject.kind.value,
-                "id": subject.id,
-                "name": subject.name,
-                "shown_name": subject.shown_name,
-                "until": int(until),
-            }
-        )
 
     def _again(self, request: Request, target: str, title: str) -> Response:
         return self._site.templates.message(

@@ -31,6 +31,7 @@ from zerotrust.server.portal.sign_out_pages import SignOutPages
 from zerotrust.server.portal.site import Site
 from zerotrust.server.portal.user_links_pages import UserLinksPages
 from zerotrust.server.portal.visitor import wants_json
+from zerotrust.server.portal.who_am_i import who_am_i_route
 from zerotrust.telemetry import logs
 
 _log = logs.logger("portal")
@@ -55,7 +56,11 @@ class Portal:
         service_routes: Sequence[Route] = (),
     ) -> None:
         self._site = site
-        everywhere = [*site.templates.static.routes(), *SignOutPages(site).routes()]
+        everywhere = [
+            *site.templates.static.routes(),
+            *SignOutPages(site).routes(),
+            who_am_i_route(),
+        ]
         pairing = PairingPages(site)
         self._auth = self._application(
             *everywhere,

@@ -201,6 +201,7 @@ async def test_no_hostile_target_leaves_the_host(signed_in: Browser) -> None:
 
 
 async def test_a_page_can_ask_who_is_signed_in(signed_in: Browser) -> None:
+    assert (await signed_in.get(f"https://{AUTH}/.0trust/me")).json["name"] == "anna"
     url = f"https://{PHOTOS}/.0trust/me"
     stranger = await signed_in.get(url)
     assert (stranger.status, stranger.json) == (401, {"error": "login_required"})

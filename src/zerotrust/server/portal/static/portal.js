@@ -129,6 +129,15 @@ const CEREMONIES = {
   },
 };
 
+// Without its cookie the next page would ask to sign in again.
+async function checkCookies() {
+  const { status } = await fetch("/.0trust/me");
+  if (status !== 401) return;
+  throw new Error(
+    `This browser does not keep cookies of ${location.hostname}. Allow them in its settings, and try again.`,
+  );
+}
+
 // Go to another page. The fragment of the page that was asked for has come along to this one.
 function leave(path, fragment) {
   const next = new URL(path + fragment, location.href);
@@ -141,6 +150,7 @@ async function useCeremony(button) {
   button.disabled = true;
   try {
     const answer = await CEREMONIES[button.dataset.passkey](button);
+    await checkCookies();
     leave(answer.next, button.dataset.attempt ? location.hash : "");
   } catch (error) {
     show(reason(error));
