@@ -3,9 +3,11 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, expect
 
 from tests.support.web_home import WebHome, home_browser, web_home
+
+expect.set_options(timeout=15_000)
 
 
 @pytest.fixture(scope="session")

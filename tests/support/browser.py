@@ -8,6 +8,7 @@ can only be changed for the whole user.
 import base64
 import contextlib
 import hashlib
+import json
 import shutil
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -70,9 +71,7 @@ class PageErrors:
 @contextlib.asynccontextmanager
 async def browser(*trusted_keys: str, options: Sequence[str] = ()) -> AsyncIterator[Browser]:
     """Start a browser that also trusts these keys, with more options of its command line."""
-    arguments = [*OPTIONS, *options]
-    if trusted_keys:
-        arguments.append(f"--ignore-certificate-errors-spki-list={','.join(trusted_keys)}")
+    arguments = [*_arguments(trusted_keys), *options]
     async with async_playwright() as playwright:
         started = await playwright.chromium.launch(executable_path=executable(), args=arguments)
         yield started
@@ -87,3 +86,30 @@ async def chromium(*trusted_keys: str, scheme: str = "light") -> AsyncIterator[B
             viewport={"width": 1200, "height": 850},
             color_scheme="dark" if scheme == "dark" else "light",
         )
+
+
+@contextlib.asynccontextmanager
+async def chromium_without_cookies(
+    profile: Path, host: str, *trusted_keys: str
+) -> AsyncIterator[BrowserContext]:
+    """Start a browser whose user has blocked the cookies of a host name in the settings.
+
+    Args:
+        profile: a new folder.
+    """
+    blocked = {"exceptions": {"cookies": {f"https://{host},*": {"setting": 2}}}}
+    preferences = profile / "Default" / "Preferences"
+    preferences.parent.mkdir(parents=True)
+    preferences.write_text(json.dumps({"profile": {"content_settings": blocked}}))
+    async with async_playwright() as playwright:
+        context = await playwright.chromium.launch_persistent_context(
+            profile, executable_path=executable(), args=_arguments(trusted_keys)
+        )
+        yield context
+        await context.close()
+
+
+def _arguments(trusted_keys: Sequence[str]) -> list[str]:
+    if not trusted_keys:
+        return OPTIONS
+    return [*OPTIONS, f"--ignore-certificate-errors-spki-list={','.join(trusted_keys)}"]

@@ -184,7 +184,7 @@ class Visitor:
     async def sign_out(self) -> None:
         """Sign out in a tab of its own."""
         page = await self.page()
-        await page.goto(self.home.url(PHOTOS, "/.0trust/out"))
+        await page.goto(self.home.url(AUTH, "/.0trust/out"))
         await page.get_by_role("button", name="Sign out", exact=True).click()
         await expect(page.get_by_role("heading")).to_have_text("You are signed out")
         await page.close()
