@@ -26,6 +26,17 @@ pytestmark = [
 ]
 
 
+async def test_the_browsers_speak_both_protocols(
+    home: WebHome, http2: Browser, http1: Browser
+) -> None:
+    for started, protocol in ((http2, "h2"), (http1, "http/1.1")):
+        page = await started.new_page()
+        await page.goto(home.url(AUTH))
+        spoken = "performance.getEntriesByType('navigation')[0].nextHopProtocol"
+        assert await page.evaluate(spoken) == protocol
+        await page.context.close()
+
+
 async def test_an_invited_person_gets_in_and_a_stranger_does_not(
     home: WebHome, either: Browser
 ) -> None:
