@@ -101,7 +101,7 @@ class SharedServers:
                 ("Content-Type", "application/x-www-form-urlencoded"),
             ]
             answer = await client.request("POST", path, sent, body.encode())
-        assert answer.status == 200, answer
+        assert answer.status == 303, answer
 
 
 def cookie(issued: IssuedCookie) -> Fields:
