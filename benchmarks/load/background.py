@@ -1,4 +1,4 @@
-"""Background load until the process ends: idle WebSockets, stalled readers, downloads."""
+"""Background load until the process ends: idle WebSockets, stalled or fast readers, strangers."""
 
 import asyncio
 import time
@@ -9,6 +9,7 @@ from benchmarks.load.clients import connect, open_all, websocket
 from benchmarks.load.jobs import Job, Outcome
 from benchmarks.load.loops import ClosedLoop
 from benchmarks.load.sockets import EchoClient
+from benchmarks.load.strangers import Strangers
 
 _STALL_AFTER: Final = 64 * 1024
 
@@ -60,3 +61,12 @@ class BackgroundLoad:
         for ended in done:
             ended.result()
         return Outcome(took=job.seconds)
+
+    async def strangers(self, job: Job) -> Outcome:
+        """Start requests with unknown cookies; return the rate at which they are refused."""
+        strangers = Strangers(job)
+        self._floods.append(asyncio.get_running_loop().create_task(strangers.run()))
+        done, _ = await asyncio.wait(self._floods, timeout=job.seconds)
+        for ended in done:
+            ended.result()
+        return Outcome(rate=strangers.refused / job.seconds, took=job.seconds)

@@ -16,6 +16,7 @@ Kind = Literal[
     "hold",
     "stall",
     "flood",
+    "strangers",
 ]
 
 

@@ -44,6 +44,7 @@ class Worker:
             "hold": self._background.hold,
             "stall": self._background.stall,
             "flood": self._background.flood,
+            "strangers": self._background.strangers,
         }
 
     async def do(self, job: Job) -> Outcome:

@@ -34,7 +34,7 @@ async def beside_downloads(environment: Environment, title: str) -> list[Metric]
         )
         measure = "p99" if name == OURS else f"p99, {name}"
         metrics.append(
-            await _with_and_without(
+            await with_and_without(
                 environment, title, measure, _echo(environment, target, _ECHO_CONNECTIONS), flood
             )
         )
@@ -47,23 +47,23 @@ async def beside_a_stalled_reader(environment: Environment, title: str) -> list[
     assert target.web is not None
     stall = Job(kind="stall", endpoint=target.web, size=_BULK, path=f"/bulk/{_BULK}")
     return [
-        await _with_and_without(environment, title, "p99", _echo(environment, target, _LIVE), stall)
+        await with_and_without(environment, title, "p99", _echo(environment, target, _LIVE), stall)
     ]
 
 
-async def _with_and_without(
-    environment: Environment, title: str, measure: str, echo: Job, burden: Job
+async def with_and_without(
+    environment: Environment, title: str, measure: str, job: Job, burden: Job
 ) -> Metric:
-    """Return the p99 of an echo with and without the load of a second generator, in turns."""
+    """Return the p99 of a job with and without the load of a second generator, in turns."""
     what = f"{title}, {measure}"
 
     async def burdened() -> float:
         async with environment.another_generator() as generator:
             await generator.run(burden, what)
-            return (await environment.run(what, echo)).p99
+            return (await environment.run(what, job)).p99
 
     async def unburdened() -> float:
-        return (await environment.run(what, echo)).p99
+        return (await environment.run(what, job)).p99
 
     measures: dict[str, Callable[[], Awaitable[float]]] = {"without": unburdened, "with": burdened}
     found = await in_turns(environment.options.rounds, measures)

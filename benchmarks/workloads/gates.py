@@ -1,7 +1,8 @@
-"""GET of 1 KiB from a host name with a gate, against one that is public."""
+"""Host names with a gate: their cost, and that of strangers at them."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
@@ -12,6 +13,7 @@ from benchmarks.load.jobs import Endpoint, Job
 from benchmarks.metrics import Metric, compare
 from benchmarks.rounds import in_turns
 from benchmarks.workloads.comparison import rates_of
+from benchmarks.workloads.fairness import with_and_without
 from zerotrust.errors import BenchError
 
 GATED: Final = "gated.localhost"
@@ -26,10 +28,51 @@ SECTIONS: Final = {
 }
 """The gate lets one machine in. A pass of a user is found and judged in the same way."""
 _CONNECTIONS: Final = 32
+_STRANGERS: Final = 10_000.0
+"""Unknown cookies a second."""
+_RATE: Final = 500.0
+_COME_TO_SPEED: Final = 1.0
+_HTTPS: Final = ("X-Forwarded-Proto: https",)
 
 
 async def with_a_token(environment: Environment, title: str) -> list[Metric]:
     """Measure the same requests to both host names of one server."""
+    async with _gated_stack(environment) as stack:
+        token = await _machine_token(stack)
+        return [
+            await _measure(environment, title, "requests/s", stack.through_caddy, token),
+            await _measure(
+                environment, title, "requests/s without Caddy", stack.without_caddy, token
+            ),
+        ]
+
+
+async def beside_strangers(environment: Environment, title: str) -> list[Metric]:
+    """Measure requests to the public host name beside unknown cookies at the other one."""
+    async with _gated_stack(environment) as stack:
+        job = Job(
+            kind="get",
+            endpoint=stack.without_caddy(PUBLIC),
+            connections=_CONNECTIONS,
+            seconds=environment.options.seconds,
+            rate=_RATE,
+            size=KIB,
+            path="/1k",
+        )
+        strangers = Job(
+            kind="strangers",
+            endpoint=stack.without_caddy(GATED),
+            connections=_CONNECTIONS,
+            seconds=_COME_TO_SPEED,
+            rate=_STRANGERS,
+            fields=_HTTPS,
+        )
+        await environment.wait_ready(title, job.endpoint)
+        return [await with_and_without(environment, title, "p99", job, strangers)]
+
+
+@asynccontextmanager
+async def _gated_stack(environment: Environment) -> AsyncIterator[Stack]:
     stack = await environment.new_stack("gates", sections=SECTIONS)
     await stack.start_server(environment.processes)
     try:
@@ -37,13 +80,7 @@ async def with_a_token(environment: Environment, title: str) -> list[Metric]:
         config = await asyncio.to_thread(stack.prepare_agent, AGENT, hosts)
         agent = await stack.start_agent(environment.processes, config)
         try:
-            token = await _machine_token(stack)
-            return [
-                await _measure(environment, title, "requests/s", stack.through_caddy, token),
-                await _measure(
-                    environment, title, "requests/s without Caddy", stack.without_caddy, token
-                ),
-            ]
+            yield stack
         finally:
             await environment.processes.stop(agent)
     finally:

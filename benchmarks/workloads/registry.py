@@ -98,6 +98,11 @@ WORKLOADS: Final = (
         fairness.beside_a_stalled_reader,
         {"p99": at_most(1.2)},
     ),
+    Workload(
+        "1 KiB GET beside 10,000 unknown cookies a second, against GET alone",
+        gates.beside_strangers,
+        {"p99": at_most(1.2)},
+    ),
     Workload("Idle WebSockets", memory.idle, {"memory": at_most(12)}, is_quick=True),
     Workload(
         "The costliest policy that is accepted, with the worst request",
