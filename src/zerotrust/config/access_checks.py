@@ -6,8 +6,10 @@ and only where the file has a similar one.
 
 import difflib
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, Final
 
+from zerotrust.config import secret_files
 from zerotrust.config.diagnostics import KeyPath, Severity, suggestion
 from zerotrust.config.ineffective_keys import items, section
 from zerotrust.config.yaml_text import Document
@@ -33,6 +35,7 @@ def access_problems(config: ServerConfig, document: Document) -> Iterator[Found]
     yield from _own_hosts(access, config.grants)
     yield from _passkey_domain(access)
     yield from _issuers(access)
+    yield from _files(access)
     for path, condition in _conditions(access):
         yield from _unknown_names(access, path, condition)
         yield from _unknown_providers(access, path, condition)
@@ -44,6 +47,15 @@ def access_problems(config: ServerConfig, document: Document) -> Iterator[Found]
                 " access",
             )
     yield from _apps_without_users(access)
+
+
+def empty_section(data: dict[str, Any]) -> Iterator[Found]:
+    """Yield a section `access` without keys: somebody who writes it wants to close something."""
+    if "access" in data and data["access"] is None:
+        message = (
+            "is empty, so everyone may enter everywhere: add auth_host and rules, or remove it"
+        )
+        yield ("access",), "error", message
 
 
 def services_in_the_clear(data: dict[str, Any]) -> Iterator[Found]:
@@ -123,6 +135,29 @@ def _issuers(access: Access) -> Iterator[Found]:
                 f"{host} has a rule that needs a sign-in, so it is not reachable for signing in:"
                 " give it allow: anyone",
             )
+
+
+def _files(access: Access) -> Iterator[Found]:
+    """Yield the files that the server cannot read, or that all can.
+
+    It starts without the secret of a provider, which it reads when somebody signs in.
+    """
+    for name, provider in access.identity_providers.items():
+        path: KeyPath = ("access", "identity_providers", name)
+        if provider.client_secret_file is not None:
+            yield from _secret((*path, "client_secret_file"), provider.client_secret_file)
+        elif provider.kind != "oidc":
+            yield path, "warning", f"{provider.kind} asks for a secret: add client_secret_file"
+    if access.geo is not None and not Path(access.geo.database).is_file():
+        yield ("access", "geo", "database"), "error", f"there is no file {access.geo.database}"
+
+
+def _secret(path: KeyPath, name: str) -> Iterator[Found]:
+    contents: dict[str, bytes] = {}
+    for message in secret_files.read(Path(name), name, contents):
+        yield path, "warning", message
+    if contents and (warning := secret_files.readable_by_all(Path(name), name)):
+        yield path, "warning", warning
 
 
 def _unknown_names(access: Access, path: KeyPath, condition: Condition) -> Iterator[Found]:

@@ -215,6 +215,9 @@ def _examine(source: Source, kind: Kind, model: type[Config]) -> tuple[Config, l
         )
     for path, severity, message in unknown_keys.unknown_keys(model, data):
         source.report(path, severity, message, at_key=True, ineffective=severity == "warning")
+    if kind == "server":
+        for path, severity, message in access_checks.empty_section(data):
+            source.report(path, severity, message, at_key=True)
     for path, severity, message in _checks_before_models(source, kind):
         source.report(
             path, severity, message, ineffective=severity == "warning" and DOES_NOTHING in message

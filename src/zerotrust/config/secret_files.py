@@ -75,14 +75,10 @@ def _filled(source: Source, model: Any, path: KeyPath, found: list[Path]) -> Any
     for key, name in model.files.items():
         file = source.path.absolute().parent / name
         found.append(file)
-        for message in _read(file, name, contents):
+        for message in read(file, name, contents):
             source.report((*path, key), "error", message)
-        if name in contents and key not in PUBLIC and file.stat().st_mode & stat.S_IRWXO:
-            source.report(
-                (*path, key),
-                "warning",
-                f"all users of this machine can read {name}: run chmod o-rwx {name}",
-            )
+        if name in contents and key not in PUBLIC and (warning := readable_by_all(file, name)):
+            source.report((*path, key), "warning", warning)
     if len(contents) < len(set(model.files.values())):
         return model
     try:
@@ -92,7 +88,15 @@ def _filled(source: Source, model: Any, path: KeyPath, found: list[Path]) -> Any
         return model
 
 
-def _read(file: Path, name: str, contents: dict[str, bytes]) -> Iterator[str]:
+def readable_by_all(file: Path, name: str) -> str | None:
+    """Return the fix if all users of this machine can read a secret file, else None."""
+    if not file.stat().st_mode & stat.S_IRWXO:
+        return None
+    return f"all users of this machine can read {name}: run chmod o-rwx {name}"
+
+
+def read(file: Path, name: str, contents: dict[str, bytes]) -> Iterator[str]:
+    """Add the contents of a file to `contents`, or yield the reason and the fix."""
     try:
         with file.open("rb") as opened:
             data = opened.read(LARGEST + 1)

@@ -253,6 +253,8 @@ def _problem_text(error: MarkedYAMLError) -> str:
         return "a second colon on this line, or wrong indentation; put the value in quotes"
     if error.problem and "'\\t'" in error.problem:
         return "a tab where YAML wants spaces; indent with spaces"
+    if error.problem and error.problem.startswith("expected <block end>"):
+        return "wrong indentation: the lines of one list or section begin in the same column"
     if error.problem and error.problem.startswith("but found another document"):
         return "a second document (---); keep one"
     return printable(

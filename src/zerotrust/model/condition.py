@@ -129,7 +129,17 @@ class Condition(Strict):
         return any(getattr(self, key) is not None for key in OF_SUBJECTS)
 
 
-Conditions = Annotated[list[Condition], Field(max_length=MAX_CONDITIONS)]
+def _with_keys(value: Any) -> Any:
+    if isinstance(value, str):
+        raise ValueError(
+            f'"{value[:80]}" is no condition: say what it names, as in {{ group: NAME }}'
+        )
+    return value
+
+
+Conditions = Annotated[
+    list[Annotated[Condition, BeforeValidator(_with_keys)]], Field(max_length=MAX_CONDITIONS)
+]
 
 AllowWord = Literal["anyone", "nobody", "signed_in"]
 
@@ -145,8 +155,7 @@ def _not_empty(value: Any) -> Any:
 
 
 Allow = Annotated[
-    Annotated[AllowWord, Tag("words")]
-    | Annotated[list[Condition], Field(max_length=MAX_CONDITIONS), Tag("conditions")],
+    Annotated[AllowWord, Tag("words")] | Annotated[Conditions, Tag("conditions")],
     Discriminator(_form),
     BeforeValidator(_not_empty),
 ]

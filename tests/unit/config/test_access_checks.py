@@ -17,6 +17,15 @@ access:
 """
 
 
+WITH_SECRET = (
+    ACCESS
+    + """\
+  identity_providers:
+    main: {issuer: "https://sso.example.com", client_id: x, client_secret_file: main.secret}
+"""
+)
+
+
 def problems(tmp_path: Path, text: str) -> list[str]:
     file = tmp_path / "file.yaml"
     file.write_text(text)
@@ -31,7 +40,7 @@ def problems(tmp_path: Path, text: str) -> list[str]:
         "  rules: [{hosts: [a.example.com], allow: [{group: other}, {user: somebody}]}]\n",
         "  rules: [{hosts: ['*.example.com'], allow: signed_in}]\n",
         "  rules: [{hosts: [a.example.com], allow: [{app: x, group: y}, {country: DE}]}]\n"
-        "  geo: {database: countries.mmdb}\n",
+        f"  geo: {{database: '{__file__}'}}\n",
         "  rules: [{hosts: [sso.example.com], allow: anyone}]\n"
         "  identity_providers: {a: {issuer: 'https://sso.example.com', client_id: x}}\n",
         "  rules: [{hosts: [a.example.com], allow: [{group: a/b}, {provider: a}]}]\n"
@@ -79,3 +88,54 @@ def test_hosts_of_rules_with_their_places() -> None:
         (("access", "rules", 1, "hosts", 0), "*.co.uk"),
     ]
     assert list(rule_hosts({})) == []
+
+
+def test_an_empty_section_is_an_error(tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, "caddy: {}\naccess:\n")
+    assert problem == (
+        "2:1: access: is empty, so everyone may enter everywhere: add auth_host and rules, or"
+        " remove it"
+    )
+
+
+@pytest.mark.parametrize("kind", ["google", "entra", "keycloak"])
+def test_a_provider_that_asks_for_a_secret(tmp_path: Path, kind: str) -> None:
+    more = {
+        "google": "sign_in: [{email_domain: example.com}]",
+        "entra": "tenant: 8f2c0d5e-0000-4000-8000-000000000000",
+        "keycloak": "issuer: 'https://sso.example.com'",
+    }[kind]
+    text = ACCESS + f"  identity_providers: {{a: {{kind: {kind}, client_id: x, {more}}}}}\n"
+    (problem,) = problems(tmp_path, text)
+    assert problem.endswith(f".a: {kind} asks for a secret: add client_secret_file")
+
+
+def test_a_secret_that_cannot_be_read_or_that_all_can_read(tmp_path: Path) -> None:
+    secret = tmp_path / "main.secret"
+    where = "4:81: access.identity_providers.main.client_secret_file: "
+    assert problems(tmp_path, WITH_SECRET) == [
+        f"{where}{secret} cannot be read: No such file or directory; correct the path or the"
+        " permissions"
+    ]
+    secret.touch(mode=0o600)
+    assert problems(tmp_path, WITH_SECRET) == [f"{where}{secret} is empty"]
+    secret.write_text("x")
+    assert problems(tmp_path, WITH_SECRET) == []
+    secret.chmod(0o644)
+    assert problems(tmp_path, WITH_SECRET) == [
+        f"{where}all users of this machine can read {secret}: run chmod o-rwx {secret}"
+    ]
+
+
+def test_a_database_of_countries_that_is_not_there(tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, ACCESS + "  geo: {database: countries.mmdb}\n")
+    assert problem.endswith(f"access.geo.database: there is no file {tmp_path}/countries.mmdb")
+
+
+def test_a_condition_without_a_key(tmp_path: Path) -> None:
+    text = ACCESS + "  rules: [{hosts: [a.example.com], allow: [family], deny: [kids]}]\n"
+    allow, deny = problems(tmp_path, text)
+    assert allow.endswith(
+        '.allow[0]: "family" is no condition: say what it names, as in { group: NAME }'
+    )
+    assert '"kids" is no condition' in deny

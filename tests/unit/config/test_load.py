@@ -1,6 +1,7 @@
 """Tests of zerotrust.config.load: the files in tests/config, and text of every kind."""
 
 import re
+import shutil
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,11 +114,20 @@ def test_each_key_of_a_handler_has_a_wrong_value_and_its_message() -> None:
             ] == [], name
 
 
+def write_secrets(file: Path) -> None:
+    """Write the clients' secrets that a configuration names, beside it."""
+    for secret in re.findall(r"client_secret_file: ([\w.]+)", file.read_text()):
+        file.with_name(secret).write_text("secret")
+        file.with_name(secret).chmod(0o600)
+
+
 @pytest.mark.parametrize("name", names("valid"))
 def test_valid_files_load_with_the_expected_warnings(
-    name: str, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(FOLDER / "valid")
+    shutil.copytree(FOLDER / "valid", tmp_path, dirs_exist_ok=True)
+    write_secrets(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
     problems = check(Path(name))
     assert [f"{problem.severity}: {problem}" for problem in problems] == expected(Path(name))
     loaded = load_server(Path(name)) if name.startswith("server") else load_agent(Path(name))
@@ -549,8 +559,12 @@ EXAMPLES = sorted(
 )
 
 
-def test_there_are_five_examples() -> None:
-    assert len(EXAMPLES) == 5
+PAGES = {"access-home": "sign-in-home", "access-company": "sign-in-company"}
+"""Pages that have another name than their example."""
+
+
+def test_there_are_seven_examples() -> None:
+    assert len(EXAMPLES) == 7
 
 
 @pytest.mark.parametrize("name", ["full.yaml", "pihole.yaml", "simple.yaml"])
@@ -561,14 +575,16 @@ def test_the_files_of_the_reference_document_load_without_a_warning(name: str) -
 
 
 @pytest.mark.parametrize("folder", EXAMPLES, ids=lambda folder: folder.name)
-def test_the_examples_load_and_have_a_page(folder: Path) -> None:
+def test_the_examples_load_and_have_a_page(folder: Path, tmp_path: Path) -> None:
+    write_secrets(Path(shutil.copy(folder / "server.yaml", tmp_path)))
     config = load_agent(folder / "agent.yaml").config
     assert Path(config.server.cert).name == "agent.crt"
-    assert load_server(folder / "server.yaml").warnings == ()
-    page = (ROOT / "docs" / "howto" / f"{folder.name}.md").read_text()
+    assert load_server(tmp_path / "server.yaml").warnings == ()
+    name = PAGES.get(folder.name, folder.name)
+    page = (ROOT / "docs" / "howto" / f"{name}.md").read_text()
     assert f"examples/{folder.name}" in page
     assert f"`{config.declared_id}`" in page
-    assert f"({folder.name}.md)" in (ROOT / "docs" / "howto" / "README.md").read_text()
+    assert f"({name}.md)" in (ROOT / "docs" / "howto" / "README.md").read_text()
 
 
 VARIABLES = ("ZERO_TRUST_SERVER", "SERVER_ADDRESS", "SERVER_PORT")

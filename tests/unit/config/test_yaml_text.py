@@ -119,6 +119,14 @@ def test_every_duplicate_is_named_with_the_first_line() -> None:
             ),
         ),
         ("a: *b", "1:4 not valid YAML: found undefined alias 'b'"),
+        *(
+            (
+                text,
+                "3:2 not valid YAML: wrong indentation: the lines of one list or section begin in"
+                " the same column",
+            )
+            for text in ("a:\n  b: 1\n c: 2\n", "a:\n  - b\n - c\n")
+        ),
         (
             "a: b: c",
             (
