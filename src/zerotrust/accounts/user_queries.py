@@ -13,7 +13,11 @@ from zerotrust.db.access_tables import IdentityRow, MemberRow, PasskeyRow, SignI
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserSummary:
-    """A user of file or database, with the groups of the database."""
+    """A user of file or database.
+
+    The groups are those of the database, and those that identity providers have stated, with the
+    provider's name in front.
+    """
 
     id: str = ""
     name: str
@@ -35,8 +39,11 @@ def listed(
     groups, providers = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
     for member in session.scalars(select(MemberRow)):
         groups[member.user_id].add(member.group)
-    for row in session.execute(select(IdentityRow.user_id, IdentityRow.provider)):
+    for row in session.execute(
+        select(IdentityRow.user_id, IdentityRow.provider, IdentityRow.groups)
+    ):
         providers[row.user_id].add(row.provider)
+        groups[row.user_id].update(f"{row.provider}/{group}" for group in row.groups)
     passkeys = _counted(session, PasskeyRow.user_id)
     live = (SignInRow.ended_at.is_(None), SignInRow.ends_at > now)
     sign_ins = _counted(session, SignInRow.user_id, *live)

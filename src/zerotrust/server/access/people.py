@@ -25,7 +25,7 @@ class IssuedInvitation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserInfo:
-    """A user, with groups from file and database.
+    """A user, with groups from file, database and identity providers.
 
     Attributes:
         in_file: the user stands in the server's file.

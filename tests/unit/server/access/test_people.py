@@ -182,7 +182,9 @@ async def test_an_account_that_signed_in_before_leaves_its_former_user(store: St
     anna = (await store.sign_in(await store.passkey("anna"))).credential.subject
     await store.people.link_account(anna.id, account, actor="user anna")
     assert alone.ended == ACCESS_WITHDRAWN
-    assert [user.name for user in await store.people.users()] == ["anna"]
+    [user] = await store.people.users()
+    assert user.name == "anna"
+    assert user.groups == ("google/ops",), "what the provider has stated"
     assert (await store.by_provider(account)).credential.subject.id == anna.id
 
 
