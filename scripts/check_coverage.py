@@ -35,9 +35,14 @@ ROOMS: Final = {
     "accounts": 90,
     "agent": 90,
     "server": 90,
+    "server.access": 90,
+    "server.portal": 90,
     "cli": 90,
 }
-"""The percentage that each room needs, of its lines and of its branches."""
+"""The percentage that each room needs, of its lines and of its branches.
+
+A part such as `server.access` counts by itself, and not for the room that it is in.
+"""
 
 
 @dataclass(slots=True)
@@ -81,7 +86,7 @@ class RoomCoverage:
 def main(report: Path) -> int:
     """Print one line a room, and what is missing in rooms below their number."""
     rooms = by_room(json.loads(report.read_text(encoding="utf-8"))["files"])
-    print("coverage    lines  branches  needed")
+    print("coverage       lines  branches  needed")
     failed = False
     for name, needed in ROOMS.items():
         room = rooms.pop(name, None)
@@ -92,7 +97,7 @@ def main(report: Path) -> int:
         passed = room.reaches(needed)
         lines = _percent(room.covered_lines, room.lines)
         branches = _percent(room.covered_branches, room.branches)
-        print(f"{name:<10} {lines:>6} {branches:>9} {needed:>7}{'' if passed else '  FAILED'}")
+        print(f"{name:<13} {lines:>6} {branches:>9} {needed:>7}{'' if passed else '  FAILED'}")
         if not passed:
             failed = True
             print(*(f"    {entry}" for entry in room.missing), sep="\n")
@@ -107,9 +112,10 @@ def by_room(files: Mapping[str, Mapping[str, Any]]) -> dict[str, RoomCoverage]:
     rooms: dict[str, RoomCoverage] = defaultdict(RoomCoverage)
     for path, file in sorted(files.items()):
         parts = PurePath(path).with_suffix("").parts
-        name = parts[parts.index(PACKAGE) + 1]
-        if not name.startswith("__"):
-            rooms[name].add(path, file)
+        room, *inside = parts[parts.index(PACKAGE) + 1 :]
+        part = f"{room}.{inside[0]}" if inside else room
+        if not room.startswith("__"):
+            rooms[part if part in ROOMS else room].add(path, file)
     return dict(rooms)
 
 

@@ -248,19 +248,42 @@ def test_package_files_only_hand_on_names() -> None:
         ), path
 
 
-def test_each_promise_of_the_security_page_names_a_test_that_exists() -> None:
-    said = (ROOT / "docs" / "security.md").read_text()
-    promises = said.partition("## Isolation: what is promised")[2].partition("\n## ")[0]
+def named_tests(text: str) -> Iterator[tuple[str, Path, str]]:
+    """Yield the tests that a text names: the name as it stands, its file, and its function.
+
+    A name is a path below `tests`, with or without `::function`; `::function` alone is in the file
+    that was named last.
+    """
     path = None
-    for name in re.findall(r"`([^`]+)`", promises):
+    for name in re.findall(r"`([^`]+)`", text):
         file, _, test = name.rpartition("::") if "::" in name else (name, "", "")
         path = ROOT / "tests" / file if file else path
         if path is None or path.suffix != ".py" or "test_" not in path.name:
             continue
+        yield name, path, test
+
+
+def check_named_tests(text: str) -> None:
+    for name, path, test in named_tests(text):
         assert path.is_file(), name
         assert not test or re.search(
             rf"(def|class) {test}\b|^{test} =", path.read_text(), re.MULTILINE
         ), name
+
+
+def test_each_promise_of_the_security_page_names_a_test_that_exists() -> None:
+    said = (ROOT / "docs" / "security.md").read_text()
+    promises = said.partition("## Isolation: what is promised")[2].partition("\n## ")[0]
+    check_named_tests(promises)
+
+
+def test_each_pitfall_of_access_names_a_test_that_exists() -> None:
+    said = (ROOT / "docs" / "access-pitfalls.md").read_text()
+    check_named_tests(said)
+    rows = [line for line in said.splitlines() if line.startswith("| ") and "| --- " not in line]
+    untested = [row for row in rows if "| test |" not in row and not [*named_tests(row)]]
+    assert len(rows) > 30
+    assert not untested
 
 
 def prose(page: Path) -> Iterator[tuple[int, str]]:

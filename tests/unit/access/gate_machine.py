@@ -3,6 +3,7 @@
 Its one invariant: no request passes that the rules, read naively, would refuse.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from hypothesis import strategies as st
@@ -110,6 +111,13 @@ SHORT_RULES = st.one_of(
 )
 """Rules whose verdicts are remembered for a time."""
 
+LINK_RULES = st.builds(
+    lambda deny, require: {"allow": "signed_in", "deny": deny, "require": require, "links": True},
+    st.lists(CONDITIONS | OWNERS.map(dict), min_size=1, max_size=2),
+    st.just([]) | st.lists(CONDITIONS, max_size=1),
+)
+"""Rules by which a link opens what its creator may be denied."""
+
 ACCESS = st.builds(
     lambda rules, default: {
         "auth_host": "auth.example.com",
@@ -121,7 +129,7 @@ ACCESS = st.builds(
             )
         ],
     },
-    st.lists(RULES | SHORT_RULES, min_size=1, max_size=3),
+    st.lists(RULES | SHORT_RULES | LINK_RULES, min_size=1, max_size=3),
     st.sampled_from(["nobody", "signed_in", "public"]),
 )
 
@@ -142,12 +150,15 @@ class GateMachine(RuleBasedStateMachine):
             "ben": Person("ben", {"family", "kids"}, "ben@example.org@example.com"),
         }
         self.pairs: list[Pair] = []
+        self.reading = NaiveReading({"rules": []})
 
     @initialize(target=sign_ins, access=ACCESS)
     def begin(self, access: dict[str, Any]) -> Pair:
         self.use(access)
         first = self.sign_in("anna", "passkey", 86400.0, 0.0)
         self.hand_over(first)
+        for host in HOSTS:
+            self.use_link(host, "", (), "anna")
         return first
 
     def use(self, access: dict[str, Any]) -> None:
@@ -252,6 +263,11 @@ class GateMachine(RuleBasedStateMachine):
         methods=st.sampled_from([(), ("GET", "HEAD")]),
         creator=st.sampled_from(["anna", "ben", None]),
     )
+    def uses_link(
+        self, host: str, path: str, methods: tuple[str, ...], creator: str | None
+    ) -> Pair:
+        return self.use_link(host, path, methods, creator)
+
     def use_link(self, host: str, path: str, methods: tuple[str, ...], creator: str | None) -> Pair:
         known = Known(
             "link",
@@ -311,22 +327,26 @@ class GateMachine(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.now += seconds
 
-    @precondition(lambda self: self.edges())
-    @rule(just_before=st.booleans())
-    def wait_for_an_edge(self, just_before: bool) -> None:
-        """Go to the next moment at which a condition, a proof or a lifetime ends."""
-        edge = min(self.edges())
-        self.now = max(self.now, edge - 1.0) if just_before else edge
+    @precondition(lambda self: self.coming(self.reading.ends()))
+    @rule()
+    def wait_for_the_end_of_a_condition(self) -> None:
+        self.now = min(self.coming(self.reading.ends()))
 
-    def edges(self) -> set[float]:
-        """Return the moments that are still to come."""
-        ages = (60.0, 3600.0)
-        moments = set(self.reading.ends()) if hasattr(self, "table") else set()
+    @precondition(lambda self: self.coming(self.ends()))
+    @rule()
+    def wait_for_the_end_of_a_credential(self) -> None:
+        """Or of a proof of identity that is new enough for a rule."""
+        self.now = min(self.coming(self.ends()))
+
+    def coming(self, moments: Iterable[float]) -> list[float]:
+        return [moment for moment in moments if self.now < moment < float("inf")]
+
+    def ends(self) -> Iterator[float]:
         for known, _ in self.pairs:
-            moments |= {known.ends_at, *(known.last_proof + age for age in ages)}
+            yield known.ends_at
+            yield from (known.last_proof + age for age in (60.0, 3600.0))
             if known.idle:
-                moments.add(known.seen_at + known.idle)
-        return {moment for moment in moments if self.now < moment < float("inf")}
+                yield known.seen_at + known.idle
 
     @rule(
         path=st.sampled_from([*PLAIN, *ODD]),

@@ -68,6 +68,19 @@ def test_a_passkey_domain_of_a_host_name_without_dots(tmp_path: Path) -> None:
     assert problem.endswith("so browsers refuse passkeys: write auth")
 
 
+def test_a_provider_behind_a_rule_of_its_own(tmp_path: Path) -> None:
+    """Nobody could reach it to sign in."""
+    text = ACCESS + (
+        "  rules: [{hosts: [sso.example.com], allow: signed_in}]\n"
+        "  identity_providers: {a: {issuer: 'https://SSO.example.com:8443/x', client_id: x}}\n"
+    )
+    (problem,) = problems(tmp_path, text)
+    assert problem.partition(": ")[2].lower() == (
+        "access.identity_providers.a.issuer: sso.example.com has a rule that needs a sign-in, so it"
+        " is not reachable for signing in: give it allow: anyone"
+    )
+
+
 def test_a_service_with_access_listens_on_https(tmp_path: Path) -> None:
     text = (
         "agent_id: a\n"
