@@ -42,6 +42,12 @@ def remove(session: Session, user: UserRow, credential_id: bytes, *, actor: str,
     _record(session, "passkey.removed", user, row, actor=actor, now=now)
 
 
+def count_of_other_domains(session: Session, domain: str) -> int:
+    """Return the number of passkeys that are not for this domain (RP ID)."""
+    query = select(func.count()).where(PasskeyRow.rp_id != domain)
+    return session.scalar(query) or 0
+
+
 def of(session: Session, user_id: str) -> list[PasskeyRow]:
     """Return the passkeys of a user, the oldest first."""
     query = select(PasskeyRow).where(PasskeyRow.user_id == user_id)

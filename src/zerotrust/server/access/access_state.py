@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 from sqlalchemy.orm import Session
 
 from zerotrust.access.subject import Credential, CredentialKind
-from zerotrust.accounts import expiry, live_state, passes, users
+from zerotrust.accounts import expiry, live_state, passes, passkeys, users
 from zerotrust.accounts.live_state import LiveState
 from zerotrust.db import audit
 from zerotrust.db.access_tables import UserRow
@@ -109,6 +109,7 @@ class AccessState:
             users.withdraw_from_file(session, users.not_in_file(session, file), now=now)
 
         await self._shielded(work, _all)
+        await self._look_at_passkeys()
 
     async def run(self, work: Callable[[Session, int], T]) -> T:
         """Run a transaction, and apply what it has changed before returning.
@@ -287,6 +288,20 @@ class AccessState:
         self._left_file -= left
         await self._shielded(lambda session, now: None, _sign_ins_and_tokens)
         self._is_configured = True
+        if not known:
+            await self._look_at_passkeys()
+
+    async def _look_at_passkeys(self) -> None:
+        """Log it if there are passkeys which the configured domain makes unusable."""
+        domain = self.access.rp_id
+        lost = await self.run(lambda session, now: passkeys.count_of_other_domains(session, domain))
+        if lost:
+            _log.warning(
+                "passkeys of another domain cannot be used: set access.passkey_domain back, or"
+                " invite their users again",
+                passkeys=lost,
+                domain=domain,
+            )
 
     async def _read(self) -> None:
         await self._shielded(lambda session, now: None, _changes)

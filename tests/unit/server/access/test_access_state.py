@@ -520,3 +520,17 @@ async def test_what_runs_is_finished_before_the_end(store: Store) -> None:
     assert sign_in.subject.groups == {"family"}
     with store.database.transaction() as session:
         assert session.scalar(select(SignInRow.seen_at)) == store.clock.now
+
+
+async def test_passkeys_that_another_domain_makes_unusable_are_told(servers: Stores) -> None:
+    """At a reload and at each start, because browsers forget no passkey and say nothing."""
+    store = await servers.start()
+    for name in ("anna", "ben"):
+        await store.passkey(name)
+    with capture_logs() as lines:
+        await store.state.reconfigure(access(sessions={"idle": "1d"}))
+        await servers.start()
+        assert lines == []
+        await store.state.reconfigure(access(passkey_domain="example.com"))
+        await servers.start(passkey_domain="example.com")
+    assert [(line["passkeys"], line["domain"]) for line in lines] == [(2, "example.com")] * 2
