@@ -129,8 +129,10 @@ async def test_a_sibling_opens_no_websocket_with_a_pass(home: WebHome, either: B
     site = home.sites[CHARTS]
     site.requests.clear()
     live = f"wss://{CHARTS}:{home.stack.https_port}/live"
+    since = home.stack.server.position()
     assert await socket_events(page, live) == ["error", 1006]
     assert site.requests_of("/live") == []
+    assert "code=origin_refused" in home.stack.server.text(since)  # not for want of the cookie
     await ben.close()
 
 
