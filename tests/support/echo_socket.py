@@ -26,7 +26,7 @@ class EchoSocket(asyncio.Protocol):
         self.ended_at = 0.0
         self.code, self.reason = 1006, ""
         self._loop = asyncio.get_running_loop()
-        self._opened: asyncio.Future[bytes] = self._loop.create_future()
+        self.opened: asyncio.Future[bytes] = self._loop.create_future()
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
         self._is_open = False
@@ -61,7 +61,7 @@ class EchoSocket(asyncio.Protocol):
                 *(f"{name}: {value}" for name, value in fields),
             ]
             transport.write(("\r\n".join(lines) + "\r\n\r\n").encode())
-            answer = await socket._opened
+            answer = await socket.opened
         assert answer.startswith(b"HTTP/1.1 101 "), answer
         return socket
 
@@ -102,7 +102,7 @@ class EchoSocket(asyncio.Protocol):
             if not end:
                 return
             self._is_open, self._buffer = True, rest
-            self._opened.set_result(head)
+            self.opened.set_result(head)
         while len(self._buffer) >= 2 and len(self._buffer) >= 2 + self._buffer[1]:
             opcode, end_of_frame = self._buffer[0], 2 + self._buffer[1]
             payload = self._buffer[2:end_of_frame]
@@ -116,8 +116,8 @@ class EchoSocket(asyncio.Protocol):
 
     def connection_lost(self, _: Exception | None) -> None:
         self._end()
-        if not self._opened.done():
-            self._opened.set_result(b"")
+        if not self.opened.done():
+            self.opened.set_result(b"")
 
     def _end(self) -> None:
         self.ended_at = self.ended_at or self._loop.time()

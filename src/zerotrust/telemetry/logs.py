@@ -29,8 +29,8 @@ LEVELS: Final = {
     "fatal": logging.CRITICAL,
 }
 
-# These packages log each request or each selector at info and debug.
-_VERBOSE: Final = ("alembic", "asyncio", "httpx2", "httpcore2")
+# These packages log each request, selector or passkey at info and debug.
+_VERBOSE: Final = ("alembic", "asyncio", "fido2", "httpcore2", "httpx2")
 
 
 class _Sink:

@@ -136,7 +136,7 @@ class AccessState:
                 if not self._is_configured:
                     await self._configure()
                 elif self.database.shared:
-                    await self._read()
+                    await self.read_changes()
                 if self.clock() - self._touched_at >= TOUCH_EACH:
                     await self.touch()
                 lost = False
@@ -303,7 +303,12 @@ class AccessState:
                 domain=domain,
             )
 
-    async def _read(self) -> None:
+    async def read_changes(self) -> None:
+        """Apply what other servers have committed.
+
+        Raises:
+            StateError: the database can't be read.
+        """
         await self._shielded(lambda session, now: None, _changes)
 
     def _apply(self, state: LiveState) -> None:
@@ -324,7 +329,7 @@ class AccessState:
         self._next_catch_up = None
         self._caught_up_at = loop.time()
         try:
-            await self._read()
+            await self.read_changes()
         except StateError as error:
             _log.debug("cannot look up an unknown credential", reason=str(error))
 

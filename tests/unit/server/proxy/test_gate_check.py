@@ -359,7 +359,7 @@ class Readings:
     def __init__(self, proxy: GatedProxy, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
         self.done = asyncio.Event()
-        monkeypatch.setattr(proxy.state, "_read", self.read)
+        monkeypatch.setattr(proxy.state, "read_changes", self.read)
 
     async def read(self) -> None:
         self.count += 1
@@ -417,7 +417,7 @@ async def test_a_request_that_comes_during_a_reading_waits_for_the_next(
     async def read() -> None:
         proxy.state.index.add(credential)
 
-    monkeypatch.setattr(proxy.state, "_read", read)
+    monkeypatch.setattr(proxy.state, "read_changes", read)
     readings.done.set()  # it has not seen what was committed since its begin
 
     async def goes_on() -> bool:
