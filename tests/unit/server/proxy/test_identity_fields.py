@@ -11,6 +11,7 @@ from tests.unit.server.gated_proxy import GatedProxy
 from zerotrust.access.profiles import PROFILES
 from zerotrust.db.database import Database
 from zerotrust.model.server import ProxyApi
+from zerotrust.server.access import gatekeeper
 from zerotrust.server.access.backend_identity import BackendIdentity
 from zerotrust.server.access.identity_keys import IdentityKeys
 
@@ -144,7 +145,10 @@ async def test_a_server_without_sign_in_removes_them_too() -> None:
     assert b"evil" not in proxy.opened[0].block
 
 
-async def test_a_profile_is_limited_for_strangers_alone(identity: BackendIdentity) -> None:
+async def test_a_profile_is_limited_for_strangers_alone(
+    identity: BackendIdentity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gatekeeper, "monotonic", lambda: 1.0)
     most = PROFILES["home_assistant"].requests
     proxy = gated(identity, {**FAMILY, "profile": "home_assistant"})
     for _ in range(most):
