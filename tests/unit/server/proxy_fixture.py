@@ -83,11 +83,13 @@ class ProxyFixture:
         )
         self.transport = FakeTransport(self.connection.as_protocol())
 
-    def register(self, policy: dict[str, Any] | None) -> None:
+    def register(
+        self, policy: dict[str, Any] | None, hosts: tuple[str, ...] = ("app.example.com",)
+    ) -> None:
         before = self.registry.former_policy(self.agent_session, "app")
         guard = compile_service_policy(policy, secret=SECRET, before=before, signs_in=self.signs_in)
         claim = ServiceRegistration(
-            self.agent_session, "app", b"app", ("app.example.com",), True, guard, self.binding
+            self.agent_session, "app", b"app", hosts, True, guard, self.binding
         )
         self.registry.register(claim)
 

@@ -437,8 +437,10 @@ class Ingress:
 
     def _ask_origin(self, head: RequestHead) -> Answer | Sequence[Edit]:
         """Return the CORS header edits for a refusal, or the answer to a CORS preflight."""
-        agent, policy = self._registry.policy_of(head.fields.host)
-        if policy is None:
+        host = head.fields.host
+        agent, policy = self._registry.policy_of(host)
+        gate_check = self.gate_check
+        if policy is None or (gate_check and gate_check.gatekeeper.gates.is_reserved(host)):
             return ()
         begun_at = perf_counter()
         answer = policy.ask_origin(head, by_route=not self.policy_time.is_over(agent, begun_at))

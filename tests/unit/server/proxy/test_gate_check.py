@@ -550,3 +550,21 @@ async def test_a_request_that_waits_goes_on_when_access_is_turned_off(
         assert await proxy.hear() == b""
     (opened,) = proxy.opened
     assert b"0trust" not in opened.block.lower()
+
+
+@pytest.mark.parametrize("method", ["OPTIONS", "GET"])
+async def test_no_agent_says_which_pages_may_use_the_hosts_of_the_server(method: str) -> None:
+    """A wildcard service includes their names, but does not serve them."""
+    cors = {"origins": ["https://app.example.com"], "allow_credentials": True}
+    proxy = GatedProxy(FAMILY, admin_host="admin.example.com")
+    proxy.register({"security": {"cors": cors}}, hosts=("*.example.com",))
+    lines = [
+        f"{method} / HTTP/1.1",
+        "Host: admin.example.com",
+        "Origin: https://app.example.com",
+        "Access-Control-Request-Method: PUT",
+    ]
+    proxy.connection.data_received("\r\n".join([*lines, "", ""]).encode())
+    said = await proxy.hear()
+    assert said.startswith(b"HTTP/1.1 403 ")
+    assert b"access-control-allow" not in said.lower()
