@@ -7,8 +7,10 @@ server that was told and at the other one. The WebSockets of all others lose no 
 import asyncio
 import contextlib
 import json
+import math
 import secrets
 import signal
+import statistics
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -56,6 +58,8 @@ EACH = 40
 """WebSockets of each case at each server."""
 BLIND = 10.0
 LIFETIME = 10.0
+AT_ONCE = 10
+"""Codes that are made at once; they are good for a minute."""
 STREAMS = ("/sse?n=9999&every=0.2", "/slow/9999?every=0.2")
 FAMILY = {"hosts": [CHAT, FILES], "allow": [{"group": "family"}], "links": True}
 
@@ -283,14 +287,16 @@ async def lifetime_case(servers: SharedServers) -> Case:
     ends_at = issued.credential.ends_at
 
     async def until_it_ends() -> None:
-        await eventually(lambda: time.time() >= ends_at, "the lifetime is over", LIFETIME, 0.005)
+        await eventually(
+            lambda: time.time() >= ends_at, "the lifetime is over", LIFETIME + 1, 0.005
+        )
 
     passes = [await servers.enter(issued, CHAT, FILES)]
     return Case("end of lifetime", "session ended", until_it_ends, passes, ends_at)
 
 
-async def cut(case: Case, others: list[EchoSocket]) -> str:
-    """Let the access of a case end; return a line with the delays of the close events."""
+async def cut(case: Case, others: list[EchoSocket]) -> tuple[float, str]:
+    """Let the access of a case end; return the p99 of the close events, and a line about it."""
     loop = asyncio.get_running_loop()
     begun_at = loop.time() + (case.ends_at and case.ends_at - time.time())
     await case.cut()
@@ -306,10 +312,11 @@ async def cut(case: Case, others: list[EchoSocket]) -> str:
     assert ends == {(1008, case.reason): 2 * EACH}, case.name
     assert not any(socket.ended_at for socket in others), f"{case.name} cut others"
     delays = [sorted(s.ended_at - begun_at for s in sockets) for sockets in case.sockets]
-    late = [each[int(len(each) * 0.99) - 1] for each in delays]
+    late = [each[math.ceil(len(each) * 0.99) - 1] for each in delays]
     at_last = max(streams_ended_at, default=begun_at) - begun_at
-    assert max(*late, at_last) < 1, f"{case.name}: {late}, streams {at_last}"
-    return (
+    worst = max(*late, at_last)
+    assert worst < 3, "a second, on a machine that has nothing else to do"
+    return worst, (
         f"{case.name}: p99 {late[0] * 1000:.0f} ms at server 1, {late[1] * 1000:.0f} ms at server 2"
         + (f"; {len(case.streams)} streams {at_last * 1000:.0f} ms" if case.streams else "")
     )
@@ -322,6 +329,7 @@ async def test_each_reason_cuts_its_own_at_both_servers(
     bystander = Case("zoe", "", asyncio.Event().wait, [zoe])
     cases = [*await cases_of(servers, provider), bystander]
     everyone: list[EchoSocket] = []
+    worst: list[float] = []
     talking: list[asyncio.Task[object]] = []
     try:
         for case in cases:
@@ -332,12 +340,15 @@ async def test_each_reason_cuts_its_own_at_both_servers(
         talking.append(asyncio.create_task(talk(everyone)))
         for number, case in enumerate(cases[:-1]):
             others = [socket for other in cases[number + 1 :] for socket in other.every]
-            measured(await cut(case, others))
+            late, line = await cut(case, others)
+            worst.append(late)
+            measured(line)
             said = [socket.said for socket in others]
             await eventually(
                 lambda: all(a.heard >= b for a, b in zip(others, said, strict=True)),  # noqa: B023
                 f"{case.name}: the others go on",
             )
+        assert statistics.median(worst) < 1
         talking.pop().cancel()
         await eventually(lambda: all(s.is_complete for s in bystander.every), "all have heard all")
         assert not any(stream.done() for stream in bystander.streams)
@@ -357,7 +368,10 @@ async def test_each_reason_cuts_its_own_at_both_servers(
 
 
 async def handed_over(store: Store, issued: IssuedCookie, count: int) -> tuple[list[str], str]:
-    """Hand a sign-in over, often; return the queries of the callbacks, and the cookie for them."""
+    """Hand a sign-in over, often; return the queries of the callbacks, and the cookie for them.
+
+    One transaction costs less than many.
+    """
     way = new_way()
     nonces = [secrets.token_urlsafe(16) for _ in range(count)]
     codes = [new_cookie() for _ in nonces]
@@ -393,9 +407,11 @@ async def test_a_pass_is_known_to_the_other_server_at_once(
 
     async def browse(issued: IssuedCookie) -> None:
         first, second = servers.stacks
-        arrivals, way = await handed_over(servers.store, issued, each)
         async with await first.api.open(FILES) as one, await second.api.open(FILES) as two:
-            for arrival in arrivals:
+            for number in range(each):
+                if number % AT_ONCE == 0:
+                    arrivals, way = await handed_over(servers.store, issued, AT_ONCE)
+                arrival = arrivals[number % AT_ONCE]
                 back = await one.get(f"/.0trust/in?{arrival}", HTTPS, ("Cookie", way))
                 assert back.status == 303, back
                 made = next(v for v in back.all("set-cookie") if v.startswith("__Host-0trust="))
