@@ -122,7 +122,8 @@ class _Steps:
     def _allow(self, chosen: PathGate, verdict: Verdict) -> Iterator[Step]:
         if not chosen.allow:
             yield Step(f"{self._place}.{chosen.place}", "no one may enter", held=False)
-        for step in map(self._step, chosen.allow):
+        in_file_order = sorted(chosen.allow, key=lambda item: (len(item.place), item.place))
+        for step in map(self._step, in_file_order):
             yield step
             if step.held and verdict.kind is VerdictKind.ALLOW:
                 return

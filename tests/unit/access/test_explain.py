@@ -58,6 +58,13 @@ def test_each_step_of_a_verdict_is_told() -> None:
     ]
 
 
+def test_conditions_are_told_in_the_order_of_the_file() -> None:
+    allow = [{"group": "ops"}, {"machine": "ci-*"}, {"path": "/x", "user": "eve"}, {"pin": True}]
+    found = explain(table({"hosts": [HOST], "allow": allow}), HOST, pass_of(user()), request())
+    places = [step.place for step in found.steps if "allow" in step.place]
+    assert places == [f"rules[0].allow[{index}]" for index in range(4)]
+
+
 def test_the_steps_end_with_the_one_that_decides() -> None:
     carla = pass_of(user("carla", groups=frozenset({"kids"})))
     found = explained(carla, target="/config/x")

@@ -45,6 +45,7 @@ class MePages:
             title="Your account",
             welcome="welcome" in request.query_params,
             subject=subject,
+            provider=site.provider_title(subject.provider),
             current=sign_in.id,
             fresh=is_fresh(site, sign_in),
             is_device=sign_in.method == DEVICE,

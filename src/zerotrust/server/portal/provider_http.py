@@ -73,7 +73,8 @@ class ProviderHttp:
             raise
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, RecursionError) as error:
             # Neither has the request's body in its text.
-            raise ProviderFailed(str(error)[:200] or type(error).__name__) from error
+            reason = str(error)[:200] or type(error).__name__
+            raise ProviderFailed(f"{_server_of(error)}{reason}") from error
 
     async def document(self, url: str) -> bytes:
         """Return the document at a URL.
@@ -134,6 +135,17 @@ def is_acceptable(url: object) -> bool:
         return False
     local = host in _LOOPBACK or host.endswith(".localhost")
     return parts.scheme == "https" or (parts.scheme == "http" and local)
+
+
+def _server_of(error: Exception) -> str:
+    """Return the origin that was asked, for a message; empty if it is not known."""
+    if not isinstance(error, httpx2.TransportError):
+        return ""
+    try:
+        url = error.request.url
+    except RuntimeError:  # it was raised before there was a request
+        return ""
+    return f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}: "
 
 
 def _check(response: httpx2.Response) -> None:

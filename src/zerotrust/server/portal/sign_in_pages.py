@@ -147,7 +147,7 @@ class SignInPages:
             status=403,
             title="You may not open this page",
             name=sign_in.subject.shown_name or sign_in.subject.name,
-            provider=sign_in.subject.provider,
+            provider=self._site.provider_title(sign_in.subject.provider),
             attempt=attempt,
             attempt_query=attempt.to_query(),
             pin_url=self._pin_url(attempt) if gate.asks_pin else "",

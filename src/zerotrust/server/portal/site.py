@@ -61,6 +61,11 @@ class Site:
         """Return the section `access` of the configuration."""
         return self.state.access
 
+    def provider_title(self, name: str) -> str:
+        """Return what people read as the name of an identity provider; empty for none."""
+        provider = self.access.identity_providers.get(name)
+        return (provider.title if provider else None) or name
+
     def origin(self, host: str) -> str:
         """Return the origin of a host name."""
         return f"https://{host}" if self.https_port == 443 else f"https://{host}:{self.https_port}"

@@ -1,5 +1,6 @@
 """Tests of zerotrust.server.portal.provider_http; test_oidc.py has the answers of providers."""
 
+import re
 import ssl
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from tests.support.authorities import ForeignCertificate
 from tests.support.issuer import Issuer
+from tests.support.ports import free_port
 from zerotrust.errors import ProviderFailed
 from zerotrust.server.portal.provider_http import ProviderHttp, is_acceptable
 
@@ -40,6 +42,12 @@ pytestmark = pytest.mark.anyio
 )
 def test_https_or_this_machine(url: object, good: bool) -> None:
     assert is_acceptable(url) is good
+
+
+async def test_a_provider_that_is_not_there_is_named() -> None:
+    origin = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(ProviderFailed, match=f"^{re.escape(origin)}: .*fail"):
+        await ProviderHttp().document(f"{origin}/.well-known/openid-configuration")
 
 
 async def test_the_authorities_of_the_system_count(

@@ -154,6 +154,16 @@ async def company(servers: Stores, tmp_path: object, anyio_backend: object) -> B
     return Browser(server)
 
 
+async def test_people_read_the_title_of_a_provider(company: Browser) -> None:
+    title = company.server.site.provider_title
+    assert [title(name) for name in ("other", "main", "removed", "")] == [
+        "Other & Sons",
+        "main",
+        "removed",
+        "",
+    ]
+
+
 async def test_providers_are_links_with_the_attempt(company: Browser) -> None:
     asked = await company.get(f"https://{PHOTOS}/x?y=z")
     query = urlsplit(asked.url).query
