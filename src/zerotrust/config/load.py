@@ -161,7 +161,7 @@ def examine(path: Path) -> tuple[Kind | None, Source]:
         source.report(
             (),
             "error",
-            "unknown kind of file: expected keys of a server (server, api, caddy) or of an agent"
+            "unknown kind of file: expected keys of a server (api, caddy, access) or of an agent"
             " (agent_id, services)",
         )
     elif kind is not None:

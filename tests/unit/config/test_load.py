@@ -280,7 +280,7 @@ def test_a_file_of_neither_kind(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text("logging: {level: info}")
     assert [str(problem) for problem in check(path)] == [
-        f"{path}: unknown kind of file: expected keys of a server (server, api, caddy) "
+        f"{path}: unknown kind of file: expected keys of a server (api, caddy, access) "
         "or of an agent (agent_id, services)"
     ]
 
