@@ -140,7 +140,7 @@ def _is_account_alone(session: Session, user: UserRow) -> bool:
         session.scalar(select(func.count()).where(column == user.id)) or 0
         for column in (IdentityRow.user_id, MemberRow.user_id, PasskeyRow.user_id)
     ]
-    return user.source.startswith("provider:") and counts == [1, 0, 0]
+    return users.provider_of(user) != "" and counts == [1, 0, 0]
 
 
 def due(session: Session, provider: str, *, seen_before: int, now: int) -> list[IdentityRow]:

@@ -50,6 +50,12 @@ def by_id(session: Session, user_id: str) -> UserRow:
     return row
 
 
+def provider_of(row: UserRow) -> str:
+    """Return the identity provider whose account has made a user; empty for others."""
+    kind, _, provider = row.source.partition(":")
+    return provider if kind == "provider" else ""
+
+
 def unknown(name: str) -> UserUnknown:
     """Return the error about a name that no user has."""
     return UserUnknown(f'there is no user "{name[:80]}"; list them with: 0trust user list')

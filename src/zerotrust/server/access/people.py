@@ -201,10 +201,16 @@ class People:
         return await self._state.run(work)
 
     async def add_passkey(self, user_id: str, passkey: NewPasskey, *, actor: str) -> None:
-        """Add another passkey of a signed-in user."""
+        """Add another passkey of a signed-in user.
+
+        Users that an identity provider has made have none, unless an administrator invites them: a
+        passkey would still sign them in after the provider has refused them.
+        """
 
         def work(session: Session, now: int) -> None:
             user = self._active(session, user_id)
+            if provider := users.provider_of(user):
+                raise AccessRefused(f"you sign in at {provider}; an administrator can invite you")
             passkeys.add(session, user, _row(passkey, user_id, now), actor=actor, now=now)
 
         await self._state.run(work)

@@ -52,6 +52,7 @@ class MePages:
             sign_ins=await site.sign_ins.of_user(subject.id),
             passkeys=await site.people.passkeys(subject.id),
             rp_id=site.access.rp_id,
+            adds_passkeys="/" not in subject.name,  # else a provider has made the user
             accounts=await self._accounts(subject.name),
             apps=[row for row, _ in tokens],
             links=await site.links.listed(created_by=subject.id),

@@ -221,3 +221,14 @@ async def test_no_account_is_joined_to_a_user_who_was_disabled_meanwhile(store: 
         await store.people.link_account(sign_in.subject.id, account, actor="user anna")
     await store.people.enable("anna", actor="uid 0")
     assert (await store.people.user("anna")).providers == ()
+
+
+async def test_users_of_a_provider_add_no_passkey_of_their_own(store: Store) -> None:
+    """It would go on signing them in after the provider has refused them."""
+    account = ProviderAccount(provider="google", subject="1")
+    user = (await store.by_provider(account)).credential.subject
+    with pytest.raises(AccessRefused, match="sign in at google"):
+        await store.people.add_passkey(user.id, new_passkey(b"1"), actor=f"user {user.name}")
+    invitation = await store.people.invite(user.name, email=None, groups=[], actor="uid 0")
+    await store.people.accept_invitation(invitation.secret, new_passkey(b"1"))
+    assert len(await store.people.passkeys(user.id)) == 1, "an administrator may decide otherwise"
