@@ -138,7 +138,9 @@ def _groups(name: str, config: IdentityProvider, claims: Mapping[str, Any]) -> t
     texts = [one for one in found if isinstance(one, str)]
     if config.kind == "keycloak":  # whose groups are paths, if `Full group path` is on
         texts = [one.removeprefix("/") for one in texts]
-    return tuple(dict.fromkeys(one for one in texts if 0 < len(one) <= MAX_GROUP_NAME))
+    # Others can't be named in rules (`model.access_names`).
+    good = (one for one in texts if 0 < len(one) <= MAX_GROUP_NAME and one.isprintable())
+    return tuple(dict.fromkeys(good))
 
 
 def _warn_of_missing_groups(name: str, config: IdentityProvider, claims: Mapping[str, Any]) -> None:

@@ -69,6 +69,12 @@ def test_the_shown_name(claims: dict[str, Any], name: str) -> None:
     assert account(claims).shown_name == name
 
 
+def test_groups_that_no_rule_can_name_are_left_out() -> None:
+    """Lists of users show the others: half of a surrogate pair is in no JSON, and no page."""
+    groups = ["ops", "a\x00b", "\ud800", "\u202e", "line\nbreak", "\x1b[2J", "é"]
+    assert account({"g": groups}, groups_claim="g").groups == ("ops", "é")
+
+
 def test_500_groups() -> None:
     groups = [f"group-{number}" for number in range(500)]
     assert account({"groups": groups}, groups_claim="groups").groups == tuple(groups)
