@@ -31,6 +31,10 @@ PAUSE: Final = 5.0
 RENEWAL_PAUSE: Final = 10.0
 """Seconds between two attempts to find an unknown key."""
 
+MAX_KEYS: Final = 64
+"""Most keys of a provider. Large ones list about ten. A thousand would occupy the server for a
+second for each token without the id of its key, which anyone may send."""
+
 T = TypeVar("T")
 
 
@@ -132,7 +136,11 @@ class MetadataCache:
         return ProviderMetadata.parse(await self._http.document(url), issuer=self._issuer)
 
     async def _fetch_keys(self) -> "_Jwks":
-        return _Jwks(await self._http.document((await self.metadata()).jwks_uri))
+        document = await self._http.document((await self.metadata()).jwks_uri)
+        keys = json_object(document).get("keys")
+        if not isinstance(keys, list) or len(keys) > MAX_KEYS:
+            raise ProviderFailed(f"the JWKS document has no list of at most {MAX_KEYS} keys")
+        return _Jwks(document)
 
 
 @dataclass(slots=True)
