@@ -54,7 +54,7 @@ class ProviderAccount:
         claims: those that rules name.
         session: the claim `sid`.
         proven_at: when the user has proven their identity at the provider, in seconds since 1970; 0
-            if the provider does not say: then with the sign-in.
+            if the provider does not say, which is never recent enough.
         refresh: refresh token, if `recheck` asks for one.
     """
 

@@ -85,7 +85,7 @@ class SignIns:
                 provider=account.provider,
                 provider_subject=account.subject,
                 provider_session=account.session,
-                proven_at=min(attempt.now, int(account.proven_at)) if account.proven_at else None,
+                proven_at=min(attempt.now, int(account.proven_at)),
             )
 
         return await self._issued("oidc", browser, work)
@@ -110,7 +110,7 @@ class SignIns:
                 return False
             attempt.spend(spent)
             attempt.check_active(user)
-            proven_at = min(now, int(account.proven_at)) if account.proven_at else now
+            proven_at = min(now, int(account.proven_at))
             number = int(sign_in.id)
             sign_ins.prove_again(session, number, proven_at=proven_at, now=now)
             sign_ins.note_provider_session(session, number, account.provider, account.session)

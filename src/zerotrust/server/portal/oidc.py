@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
@@ -282,13 +282,17 @@ class OidcProvider:
             claims = await self._user_info(metadata, claims, tokens)
         refresh = tokens.get("refresh_token") if self.config.recheck else None
         good = isinstance(refresh, str) and 0 < len(refresh) <= MAX_REFRESH_TOKEN
-        return account_of(
+        account = account_of(
             self.name,
             self.config,
             claims,
             named=self.named_claims,
             refresh=refresh if good else None,
         )
+        if self.config.kind == "google" and not account.proven_at:
+            # Google neither says when the user has proven their identity nor asks for it again.
+            return replace(account, proven_at=self._clock())
+        return account
 
     async def _user_info(
         self, metadata: ProviderMetadata, claims: dict[str, Any], tokens: Mapping[str, Any]

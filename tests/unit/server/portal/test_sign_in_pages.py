@@ -175,7 +175,8 @@ async def test_providers_are_links_with_the_attempt(company: Browser) -> None:
 
 async def test_an_old_proof_of_a_provider_is_renewed_there(company: Browser) -> None:
     store = company.server.store
-    made = await store.by_provider(ProviderAccount(provider="main", subject="1"))
+    account = ProviderAccount(provider="main", subject="1", proven_at=store.clock.now)
+    made = await store.by_provider(account)
     company.cookies[AUTH] = {COOKIE: made.value}
     assert (await company.get(f"https://{PHOTOS}/x")).text.startswith(PHOTOS)
     store.clock.now += 1000
@@ -199,11 +200,13 @@ async def test_text_of_the_address_is_escaped(browser: Browser) -> None:
 
 
 async def test_a_user_sees_and_adds_accounts_at_providers(company: Browser) -> None:
-    made = await company.server.store.by_provider(ProviderAccount(provider="main", subject="1"))
+    store = company.server.store
+    account = ProviderAccount(provider="main", subject="1", proven_at=store.clock.now)
+    made = await store.by_provider(account)
     company.cookies[AUTH] = {COOKIE: made.value}
     page = await company.get(f"https://{AUTH}/me")
     assert "main\nyours" in page.page.text.replace(" ", "")
     assert page.page.links["Add your account of Other & Sons"] == "/start/other?join=1"
-    company.server.store.clock.now += 1000
+    store.clock.now += 1000
     page = await company.get(f"https://{AUTH}/me")
     assert page.page.links.keys() == {"confirm that it is you"}
