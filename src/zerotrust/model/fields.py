@@ -26,7 +26,9 @@ _FORWARDING: Final = (
     "x-forwarded-host",
     "x-real-ip",
 )
-NOT_IN_REQUEST: Final = frozenset((*_HOP, *_FORWARDING, "host", "expect", "http2-settings"))
+NOT_IN_REQUEST: Final = frozenset(
+    (*_HOP, *_FORWARDING, "host", "expect", "http2-settings", "x-0trust-token")
+)
 """Headers that belong to one connection or that 0Trust itself sets (`zerotrust.http.headers`)."""
 
 NOT_IN_RESPONSE: Final = frozenset(_HOP)
