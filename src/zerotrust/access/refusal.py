@@ -29,7 +29,8 @@ SIGN_OUT_PATH: Final = "/.0trust/out"
 """Page of each host name with a button to sign out."""
 
 _STYLE: Final = (
-    ":root{color-scheme:light dark;font:16px/1.5 system-ui,sans-serif}"
+    ":root{color-scheme:light dark;background:Canvas;color:CanvasText;"
+    "font:16px/1.5 system-ui,sans-serif}"
     "body{max-width:32rem;margin:12vh auto;padding:0 1rem}h1{font-size:1.4rem}"
 )
 _STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()

@@ -1,5 +1,6 @@
 """Tests of signing out: by POST only, from pages of the same origin only."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from tests.support.authenticator import Authenticator
 from tests.support.people import Stores
 from tests.support.portal_server import AUTH, PHOTOS, Browser, PortalServer, start_portal
+from zerotrust.access.refusal import RefusedRequest, denial
 from zerotrust.access.secret_format import digest_of
 from zerotrust.server.access.people import ProviderAccount
 from zerotrust.server.portal.browser_cookies import COOKIE
@@ -144,6 +146,16 @@ async def test_the_page_of_the_provider_is_offered(
     assert done.page.links == {"Sign in": "/", "Sign out at SSO, too": "https://sso/main/end"}
     foreign = await browser.get(f"{OUT}?provider=evil")
     assert foreign.page.links == {"Sign in": "/"}
+
+
+async def test_the_link_of_a_refusal_leads_to_the_button(inside: Browser) -> None:
+    lines = b"Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n"
+    asked = RefusedRequest(b"GET", b"/x", PHOTOS, PHOTOS.encode(), lines, False, None)
+    found = re.search(rb'href="([^"]+)">Use another account', denial(asked, name="anna").body)
+    assert found is not None
+    page = await inside.get(f"https://{PHOTOS}{found[1].decode()}")
+    done = await inside.submit(page, "/.0trust/out")
+    assert "You are signed out" in done.text
 
 
 async def test_a_foreign_attempt_leads_nowhere(inside: Browser) -> None:
