@@ -1,19 +1,15 @@
 """Tests of the server's own pages in a real browser, with a virtual authenticator."""
 
-import asyncio
-import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.async_api import BrowserContext, CDPSession, Page, expect
 
-from tests.support.asgi_server import AsgiServer, serving
-from tests.support.browser import PageErrors, chromium, verified_key
+from tests.support.browser import PageErrors, chromium
 from tests.support.people import Stores, stores
-from tests.support.portal_server import PortalServer, start_portal
+from tests.support.portal_site import Site, authenticator, portal_site, register
 from zerotrust.server.portal.browser_cookies import COOKIE, WAY
 
 pytestmark = [
@@ -22,49 +18,6 @@ pytestmark = [
     pytest.mark.timeout(120),
     pytest.mark.xdist_group("portal"),
 ]
-
-RULES: list[dict[str, Any]] = [
-    {
-        "hosts": ["photos.localhost", "wiki.localhost"],
-        "allow": [{"group": "family"}],
-        "links": True,
-        "paths": [{"match": ["/admin/*"], "allow": [{"group": "family"}], "fresh": "15m"}],
-    },
-    {"hosts": ["parents.localhost"], "allow": [{"user": "carla"}]},
-    {"hosts": ["party.localhost"], "allow": [{"pin": True}]},
-]
-NAMES = [f"{name}.localhost" for name in ("auth", "photos", "wiki", "parents", "party")]
-KEY = {
-    "protocol": "ctap2",
-    "transport": "internal",
-    "hasResidentKey": True,
-    "hasUserVerification": True,
-    "isUserVerified": True,
-    "automaticPresenceSimulation": True,
-}
-
-
-@dataclass
-class Site:
-    """The pages over HTTPS.
-
-    Attributes:
-        ahead: seconds by which the server's clock is ahead.
-        without_cookies: host name of which the browser keeps no cookies.
-    """
-
-    portal: PortalServer
-    http: AsgiServer
-    trusted: str
-    ahead: float = 0.0
-    without_cookies: str = ""
-
-    def url(self, host: str, path: str = "/") -> str:
-        return f"https://{host}.localhost:{self.http.port}{path}"
-
-    async def invitation(self, name: str = "anna") -> str:
-        issued = await self.portal.store.people.invite(name, email=None, groups=[], actor="uid 0")
-        return self.url("auth", f"/invite#{issued.secret}")
 
 
 @pytest.fixture
@@ -75,22 +28,7 @@ def servers(tmp_path: Path) -> Any:
 
 @pytest.fixture
 async def site(servers: Stores, tmp_path: Path) -> AsyncIterator[Site]:
-    users = [{"name": "anna", "groups": ["family"]}, {"name": "ben"}]
-    portal = await start_portal(
-        servers, tmp_path, auth_host="auth.localhost", rules=RULES, users=users
-    )
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        servers.clock.now = time.time() + made.ahead
-        if scope["state"]["host"] == made.without_cookies:
-            scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"cookie"]
-        await portal.app()(scope, receive, send)
-
-    async with serving(app, tmp_path, *NAMES) as (http, certificate):
-        portal.site = replace(portal.site, https_port=http.port)
-        portal.portal = portal.build()
-        key = await asyncio.to_thread(verified_key, "auth.localhost", http.port, certificate)
-        made = Site(portal, http, key)
+    async with portal_site(servers, tmp_path) as made:
         yield made
 
 
@@ -98,14 +36,6 @@ async def site(servers: Stores, tmp_path: Path) -> AsyncIterator[Site]:
 async def context(site: Site) -> AsyncIterator[BrowserContext]:
     async with chromium(site.trusted) as made:
         yield made
-
-
-async def authenticator(page: Page) -> tuple[CDPSession, str]:
-    """Give a page a virtual authenticator; return the session and its id."""
-    session = await page.context.new_cdp_session(page)
-    await session.send("WebAuthn.enable")
-    made = await session.send("WebAuthn.addVirtualAuthenticator", {"options": KEY})
-    return session, made["authenticatorId"]
 
 
 @pytest.fixture
@@ -116,12 +46,6 @@ async def page(context: BrowserContext) -> Page:
 @pytest.fixture
 async def key(page: Page) -> tuple[CDPSession, str]:
     return await authenticator(page)
-
-
-async def register(site: Site, page: Page, name: str = "anna") -> None:
-    await page.goto(await site.invitation(name))
-    await page.get_by_role("button", name="Create a passkey").click()
-    await page.wait_for_url(site.url("auth", "/me?welcome=1"))
 
 
 async def test_a_family_member_registers_signs_in_and_signs_out(
