@@ -1,10 +1,18 @@
-"""Ending of passes when there are too many."""
+"""Ending of passes: of visitors who sign out, and when there are too many."""
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from zerotrust.accounts import changes
 from zerotrust.db.access_tables import PassRow
+
+
+def end_of_visitor(session: Session, number: int, *, now: int) -> None:
+    """End the pass of a share link or PIN whose visitor signs out. What has ended stays so."""
+    row = session.get(PassRow, number)
+    if row is not None and row.sign_in is None and row.ended_at is None:
+        row.ended_at = now
+        changes.add(session, changes.PASS, number, now=now)
 
 
 def end_oldest(session: Session, count: int, *, now: int) -> int:

@@ -7,7 +7,8 @@ from typing import NoReturn
 from sqlalchemy.orm import Session
 
 from zerotrust.access.secret_format import digest_of, new_cookie
-from zerotrust.accounts import pins, share_links
+from zerotrust.access.subject import Credential
+from zerotrust.accounts import passes, pins, share_links
 from zerotrust.accounts.refusals import refuse
 from zerotrust.db.access_tables import PassRow, PinRow, ShareLinkRow
 from zerotrust.errors import AccessRefused
@@ -124,6 +125,14 @@ class ShareLinks:
         return await self._state.run(
             lambda session, now: share_links.in_force(session, created_by, now=now)
         )
+
+    async def sign_out(self, visitor: Credential) -> None:
+        """End the pass of a visitor, which a link or a PIN has made.
+
+        There is no audit record: visitors can make and end passes as often as they like.
+        """
+        number = int(visitor.id)
+        await self._state.run(lambda session, now: passes.end_of_visitor(session, number, now=now))
 
     async def set_pin(self, host: str, pin: str, *, actor: str) -> None:
         """Set the PIN of a host name: 6 digits or more."""

@@ -50,7 +50,9 @@ class SignOutPages:
             return RedirectResponse(PATH, 303)
         csrf.check_token(request, form, origin=self._site.origin(host_of(request)))
         sign_in = _sign_in_behind(credential)
-        if sign_in is not None:
+        if sign_in is None:
+            await self._site.links.sign_out(credential)
+        else:
             await self._site.sign_ins.sign_out(sign_in, everywhere=form.get("everywhere") == "1")
         done = PATH
         if credential.subject.provider:

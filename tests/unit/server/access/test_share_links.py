@@ -108,6 +108,30 @@ async def test_a_link_opens_its_path_until_its_end(servers: Stores) -> None:
     assert store.actions()[:2] == ["link.created", "link.used"]
 
 
+async def test_a_visitor_who_signs_out_ends_one_pass(servers: Stores) -> None:
+    store = await servers.start()
+    _, secret = await shared(store)
+    first, second = [
+        (await store.links.use(secret, host=HOST, pin=None, browser=store.browser())).credential
+        for _ in range(2)
+    ]
+    before = store.actions()
+    await store.links.sign_out(first)
+    await store.links.sign_out(first)
+    for server in (store, await servers.start()):
+        found = [server.state.index.get(CredentialKind.PASS, made.id) for made in (first, second)]
+        assert found[0] is None and found[1] is not None
+    assert first.ended and not second.ended
+    assert store.actions() == before
+
+
+async def test_the_pass_of_a_user_ends_with_the_sign_in_alone(servers: Stores) -> None:
+    store = await servers.start()
+    made = await store.enter((await store.sign_in(await store.passkey("anna"))).credential)
+    await store.links.sign_out(made)
+    assert not made.ended
+
+
 async def test_a_revoked_link_ends_its_passes(servers: Stores) -> None:
     store = await servers.start()
     link, secret = await shared(store, created_by="u_1")
