@@ -18,6 +18,7 @@
     │       └── TooManyAttempts
     ├── AccessError             a request about users, tokens or links that is not possible
     │   ├── UserUnknown         unknown user, token, link or session
+    │   ├── NameTaken           a token has this name
     │   ├── AccessRefused       someone may not do what they ask; the message is safe to show them
     │   │   └── TooManyTries    from one network, or at one PIN
     │   └── ProviderFailed      an identity provider does not answer as it must
@@ -139,6 +140,13 @@ class UserUnknown(AccessError):
 
     code = "not_found"
     status = 404
+
+
+class NameTaken(AccessError):
+    """A token in force has this name."""
+
+    code = "name_taken"
+    status = 409
 
 
 class AccessRefused(AccessError):

@@ -11,7 +11,7 @@ from zerotrust.access.secret_format import APP, MACHINE, digest_of, new_secret
 from zerotrust.accounts import changes
 from zerotrust.db import audit
 from zerotrust.db.access_tables import AccessTokenRow, UserRow
-from zerotrust.errors import AccessError, UserUnknown
+from zerotrust.errors import AccessError, NameTaken, UserUnknown
 from zerotrust.model.base import check_a_labels, parse_pattern
 
 PREFIXES: Final = {"machine": MACHINE, "app": APP}
@@ -44,13 +44,12 @@ def create(  # noqa: PLR0913 - the columns of a row
         user: owner of an app.
 
     Raises:
-        AccessError: the name, a host name or the lifetime is invalid, or the name is taken.
+        AccessError: the name, a host name or the lifetime is invalid.
+        NameTaken: a token in force has this name.
     """
     _check_name(kind, name)
     if in_force(session, kind, name=name, now=now):
-        raise AccessError(
-            f'there is a token "{name}" already; replace it with: 0trust {kind} rotate'
-        )
+        raise NameTaken(f'there is a token "{name}" already; replace it with: 0trust {kind} rotate')
     if user and len(in_force(session, kind, user_id=user.id, now=now)) >= MAX_OF_USER:
         raise AccessError(f"{user.name} has {MAX_OF_USER} apps; revoke one first")
     row, secret = _new(

@@ -119,8 +119,8 @@ def link(session: Session, user: UserRow, account: AccountFacts, *, actor: str, 
         other = users.by_id(session, row.user_id)
         if other.disabled_at is not None or not _is_account_alone(session, other):
             raise AccessError(
-                f"this account at {account.provider} belongs to another user; an administrator can"
-                " remove that user first: 0trust user remove"
+                f"this account at {account.provider} belongs to another user; ask the person who"
+                " runs this server to remove that user first"
             )
         users.remove(session, other, actor=actor, now=now)
         row = None

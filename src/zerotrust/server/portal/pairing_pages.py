@@ -52,7 +52,7 @@ class PairingPages:
         try:
             issued = await self._site.sign_ins.pair(form.get("code", ""), browser_of(request))
         except AccessRefused as error:
-            return self._form(request, attempt, problem=str(error))
+            return self._form(request, attempt, problem=error)
         response = self._site.templates.page(
             request,
             "paired",
@@ -67,15 +67,17 @@ class PairingPages:
             await self._site.sign_ins.sign_out(former, everywhere=False)
         return response
 
-    def _form(self, request: Request, attempt: Attempt | None, *, problem: str = "") -> Response:
+    def _form(
+        self, request: Request, attempt: Attempt | None, *, problem: AccessRefused | None = None
+    ) -> Response:
         return self._site.templates.page(
             request,
             "pair",
-            status=403 if problem else 200,
+            status=200 if problem is None else problem.status,
             title="Sign in with a code",
             attempt=attempt,
             attempt_query="" if attempt is None else attempt.to_query(),
-            problem_text=problem,
+            problem_text="" if problem is None else str(problem),
         )
 
     async def _to_auth_host(self, request: Request) -> Response:

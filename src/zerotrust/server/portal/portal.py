@@ -15,6 +15,7 @@ from zerotrust.errors import (
     AccessRefused,
     StateError,
     TooManyAttempts,
+    TooManyTries,
     ZeroTrustError,
 )
 from zerotrust.server.portal.hand_over_pages import HandOverPages
@@ -98,7 +99,7 @@ class Portal:
 
     async def _error(self, request: Request, error: Exception) -> Response:
         match error:
-            case TooManyAttempts():
+            case TooManyAttempts() | TooManyTries():
                 response = self._problem(request, "Too many attempts", str(error), 429)
                 response.headers["Retry-After"] = str(error.retry_after)
                 return response

@@ -75,7 +75,7 @@ class SharePages:
                 browser=browser_of(request),
             )
         except AccessRefused as error:
-            return self._share_form(request, secret=secret, problem=str(error))
+            return self._share_form(request, secret=secret, problem=error)
         return _enter(issued, target)
 
     async def _pin_page(self, request: Request) -> Response:
@@ -93,7 +93,7 @@ class SharePages:
                 host_of(request), form.get("pin", "").strip(), browser=browser_of(request)
             )
         except AccessRefused as error:
-            return self._pin_form(request, target, problem=str(error))
+            return self._pin_form(request, target, problem=error)
         return _enter(issued, target)
 
     def _may_enter_already(self, request: Request, target: str) -> bool:
@@ -101,25 +101,29 @@ class SharePages:
         credential = credential_of(request)
         return credential is not None and opens(self._site, request, credential, target)
 
-    def _share_form(self, request: Request, *, secret: str = "", problem: str = "") -> Response:
+    def _share_form(
+        self, request: Request, *, secret: str = "", problem: AccessRefused | None = None
+    ) -> Response:
         return self._site.templates.page(
             request,
             "share",
-            status=403 if problem else 200,
+            status=200 if problem is None else problem.status,
             title="Shared with you",
             secret=secret if is_secret(secret.strip(), LINK) else "",
-            problem_text=problem,
+            problem_text="" if problem is None else str(problem),
             user=_user_of(credential_of(request)),
         )
 
-    def _pin_form(self, request: Request, target: str, *, problem: str = "") -> Response:
+    def _pin_form(
+        self, request: Request, target: str, *, problem: AccessRefused | None = None
+    ) -> Response:
         return self._site.templates.page(
             request,
             "pin",
-            status=403 if problem else 200,
+            status=200 if problem is None else problem.status,
             title="Enter the PIN",
             to=target,
-            problem_text=problem,
+            problem_text="" if problem is None else str(problem),
         )
 
 

@@ -10,7 +10,7 @@ from starlette.routing import Route
 from zerotrust.access.gate import GateRequest, VerdictKind, pass_for
 from zerotrust.access.return_target import safe_target
 from zerotrust.access.subject import Credential
-from zerotrust.errors import AccessError, AccessRefused, ForwardError, UserUnknown
+from zerotrust.errors import AccessError, AccessRefused, ForwardError, NameTaken, UserUnknown
 from zerotrust.model.base import normalise_host
 from zerotrust.server.portal.me_pages import PATH
 from zerotrust.server.portal.own_session import actor_of, own_form
@@ -45,9 +45,17 @@ class UserLinksPages:
         if not name or len(name) > MAX_NAME or not name.isprintable():
             raise AccessError(f"give the app a name of 1 to {MAX_NAME} characters")
         hosts = [_host(text) for text in form.get("hosts", "").replace(",", " ").split()]
-        issued = await self._site.tokens.create_app(
-            name, user=sign_in.subject.name, hosts=hosts, lifetime=None, actor=actor_of(sign_in)
-        )
+        user, actor = sign_in.subject.name, actor_of(sign_in)
+        try:
+            issued = await self._site.tokens.create_app(
+                name, user=user, hosts=hosts, lifetime=None, actor=actor
+            )
+        except NameTaken:
+            # The app may be another user's.
+            raise NameTaken(
+                f'an app has the name "{name}" already; choose another name, or revoke your app of'
+                " this name first"
+            ) from None
         return self._site.templates.page(
             request, "app_token", title="Token of the app", name=issued.name, secret=issued.secret
         )

@@ -49,6 +49,15 @@ async def test_an_app_gets_a_token_that_is_shown_once(
     assert (await send(inside, "apps/revoke", name="phone of anna")).status == 404
 
 
+async def test_a_name_that_is_taken_is_explained_to_the_user(
+    inside: Browser,
+) -> None:
+    assert (await send(inside, "apps", name="phone")).status == 200
+    again = await send(inside, "apps", name="phone")
+    assert again.status == 409
+    assert "choose another name" in again.page.text and "0trust" not in again.page.text
+
+
 @pytest.mark.parametrize("name", ["", " ", "x" * 65, "a\nb", "a\x00"])
 async def test_apps_have_names(inside: Browser, name: str) -> None:
     assert (await send(inside, "apps", name=name)).status == 400
