@@ -42,7 +42,9 @@ class HandOverPages:
             return self._begin(request, "/")
         arrival = Arrival.from_query(request.url.query)
         if arrival is None:
-            return self._again(request, "/", "This sign-in link is incomplete")
+            return self._again(
+                request, "/", "This sign-in link is incomplete", "Begin again at the start page."
+            )
         credential = credential_of(request)
         if credential is not None and opens(self._site, request, credential, arrival.to):
             return landing(arrival.to)  # an old or foreign code is no reason to stop
@@ -56,7 +58,12 @@ class HandOverPages:
         except AccessRefused:
             if not arrival.again:
                 return self._begin(request, arrival.to, again=True)
-            return self._again(request, arrival.to, "This sign-in link is no longer valid")
+            return self._again(
+                request,
+                arrival.to,
+                "This sign-in link is no longer valid",
+                "It was used already, is older than a minute, or was made for another browser.",
+            )
         response = landing(issued.target)
         set_sign_in(response, issued)
         return response
@@ -77,14 +84,9 @@ class HandOverPages:
             return self._no_cookies(request, target)
         return RedirectResponse(target, 303)
 
-    def _again(self, request: Request, target: str, title: str) -> Response:
-        return self._site.templates.message(
-            request,
-            title,
-            "It was used already, is older than a minute, or was made for another browser.",
-            status=403,
-            actions=[Action("Sign in again", target)],
-        )
+    def _again(self, request: Request, target: str, title: str, text: str) -> Response:
+        actions = [Action("Sign in again", target)]
+        return self._site.templates.message(request, title, text, status=403, actions=actions)
 
     def _no_cookies(self, request: Request, target: str) -> Response:
         return self._site.templates.message(

@@ -134,9 +134,7 @@ class Portal:
     ) -> Response:
         if wants_json(request):
             return JSONResponse({"error": sentence(text)}, status)
-        at_auth_host = request.scope["state"]["host"] == self._site.access.auth_host
-        if action is None:
-            action = Action("To the start page" if at_auth_host else "Try again", "/")
+        action = action or Action("To the start page", "/")
         return self._site.templates.message(
             request, title, sentence(text), status=status, actions=[action]
         )

@@ -196,6 +196,7 @@ async function showShare(form) {
     field.value = secret;
     form.querySelector("[data-share-secret]").hidden = true;
     form.querySelector("[data-share-pin]").hidden = !link.pin;
+    form.querySelector("[data-share-unsure]").hidden = true;
     form.elements.namedItem("pin").required = link.pin;
     document.getElementById("shared-path").textContent = link.host + link.path;
     document.getElementById("shared-until").textContent = localTime(new Date(link.until * 1000));
