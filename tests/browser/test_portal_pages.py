@@ -200,7 +200,9 @@ async def own_account(site: Site, page: Page) -> AsyncIterator[str]:
     yield "account with everything"
     await page.goto(site.url("auth", "/.0trust/out"))
     yield "sign-out"
+    await page.goto(site.url("photos"))
     await page.goto(site.url("photos", "/.0trust/share"))
+    await expect(page.get_by_text("You are signed in here as")).to_be_visible()
     yield "share link for a user"
     await page.goto(site.url("parents", "/x"))
     yield "refused"
@@ -247,7 +249,7 @@ async def links_that_lead_nowhere(site: Site, page: Page) -> AsyncIterator[str]:
         assert reply is not None and reply.status == status, name
         yield name
     await page.goto(site.url("photos", "/x"))  # which gives a way cookie
-    arrival = Arrival(new_way().decode(), "n" * 22, "/x")
+    arrival = Arrival(new_way().decode(), "n" * 22, "/x", again=True)
     await page.goto(site.url("photos", f"/.0trust/in?{arrival.to_query()}"))
     await expect(page.get_by_role("heading", name="no longer valid")).to_be_visible()
     yield "an old hand-over"

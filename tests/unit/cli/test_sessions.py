@@ -33,6 +33,17 @@ def test_sessions_are_listed_and_ended(ask: Ask, sign_in: SignIn) -> None:
     assert json.loads(ask("session", "end", "--user", "anna", "--json")[1]) == {"ended": 2}
 
 
+@pytest.mark.usefixtures("with_access")
+def test_texts_of_browsers_cannot_control_the_terminal(ask: Ask, sign_in: SignIn) -> None:
+    ask("user", "invite", "anna")
+    sign_in("anna", browser="\x1b]0;owned\x07 \u202eevil\u009b2J\r\n[red]x[/red]")
+    for words in (("session", "list"), ("session", "list", "--json"), ("audit", "list")):
+        out = ask(*words)[1]
+        assert out.replace("\n", "").isprintable()
+    lines = ask("session", "list")[1].splitlines()
+    assert len(lines) == 2 and "[red]x[/red]" in lines[1]
+
+
 @pytest.mark.parametrize("words", [[], ["1", "--user", "anna"], ["x"]])
 def test_a_wrong_command_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert status(["session", "end", *words]) == 2
