@@ -296,21 +296,19 @@ async def failures(site: Site, page: Page) -> AsyncIterator[str]:
 
 async def refusals(site: Site, page: Page) -> AsyncIterator[str]:
     """Pages that the ingress answers itself (`access.refusal`)."""
-    for destination in ("document", "iframe"):
-        for method in (b"GET", b"POST"):
-            lines = f"Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: {destination}\r\n".encode()
-            asked = RefusedRequest(
-                method, b"/x", "photos.localhost", b"photos.localhost", lines, False, None
-            )
-            for name, answer in (
-                ("sign in", sign_in_refusal(asked, auth_origin=site.portal.site.auth_origin)),
-                ("denied", denial(asked, name=None)),
-                ("denied by name", denial(asked, name="anna")),
-                ("blind", unavailable(asked)),
-            ):
-                if answer.status != 302:
-                    await show(page, site.url("photos", "/refused"), answer)
-                    yield f"{name}, {method.decode()} of {destination}"
+    load, form = refused(b"GET", "document"), refused(b"POST", "document")
+    frame = refused(b"GET", "iframe")
+    auth_origin = site.portal.site.auth_origin
+    for name, answer in (
+        ("a form that is not sent", sign_in_refusal(form, auth_origin=auth_origin)),
+        ("a frame", sign_in_refusal(frame, auth_origin=auth_origin)),
+        ("denied", denial(load, name=None)),
+        ("denied by name", denial(load, name="anna")),
+        ("denied in a frame", denial(frame, name="anna")),
+        ("a server that cannot check sign-ins", unavailable(load)),
+    ):
+        await show(page, site.url("photos", "/refused"), answer)
+        yield name
 
 
 TOURS = [signing_in, visiting, own_account, a_device, links_that_lead_nowhere, failures, refusals]
@@ -330,6 +328,12 @@ async def test_axe_finds_nothing_and_the_policy_blocks_nothing(
         async for name in tour(site, page):
             await seen.look(name)
     assert not seen.problems, "\n".join(seen.problems)
+    await page.goto(site.url("auth", "/pair"))
+    await page.evaluate(SPOIL)
+    await seen.look("spoiled")
+    found = "\n".join(seen.problems)
+    for part in ("img-src: https://evil.example/x", "image-alt", "wider than the screen"):
+        assert part in found, "this test sees what it looks for"
 
 
 # ---- parts of tours
@@ -338,6 +342,13 @@ async def test_axe_finds_nothing_and_the_policy_blocks_nothing(
 def attempt(host: str, target: str) -> str:
     """Return the query of an attempt to sign in."""
     return replace(Attempt.begin(new_way(), host=host, to="/"), to=target).to_query()
+
+
+def refused(method: bytes, destination: str) -> RefusedRequest:
+    """Return a request for a page, or for a frame inside another one."""
+    lines = f"Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: {destination}\r\n".encode()
+    host = "photos.localhost"
+    return RefusedRequest(method, b"/x", host, host.encode(), lines, False, None)
 
 
 @asynccontextmanager
@@ -366,6 +377,10 @@ async def show(page: Page, url: str, answer: Refusal) -> None:
     await page.unroute(url)
 
 
+SPOIL = """
+document.querySelector("main").insertAdjacentHTML(
+  "beforeend", "<img src='https://evil.example/x'><svg width='400' height='9'></svg>")
+"""
 SUBMIT = """
 ([path, fields]) => {
   const form = document.createElement("form");
