@@ -131,6 +131,22 @@ def test_query_and_fragment_open_nothing() -> None:
     lab = gate(FAMILY, paths=[{"match": ["/healthz"], "allow": "anyone"}])
     for target in ("/x?/healthz", "/x?y=/healthz"):
         assert kind(lab, None, target=target) is SIGN_IN
+    assets = gate(FAMILY, paths=[{"match": ["*.css", "*/healthz"], "allow": "anyone"}])
+    assert kind(assets, None, target="/x.css?y") is ALLOW
+    for target in ("/x?y.css", "/x?/healthz", "/x?#.css", "/x?y=/healthz"):
+        assert kind(assets, None, target=target) is SIGN_IN
+
+
+def test_a_remembered_verdict_is_that_of_this_gate_and_time() -> None:
+    rule, other = gate(FAMILY, max_age=100), gate(FAMILY)
+    credential = pass_of(user(), proven_at=NOW)
+    assert not rule.remembers(credential, NOW)
+    assert kind(rule, credential) is ALLOW
+    assert rule.remembers(credential, NOW)
+    assert not other.remembers(credential, NOW)
+    assert not rule.remembers(credential, NOW + 100)
+    credential.ended = "signed out"
+    assert not rule.remembers(credential, NOW)
 
 
 PIECES = ["/", "//", "\\", "healthz", "admin", "..", ".", ";x", "?", "#", "%68", "%2f", "%5c", "%2e", "%252f", "%23", "%3f", "%00", "%c0%af", "\t"]  # fmt: skip
@@ -141,6 +157,7 @@ PIECES = ["/", "//", "\\", "healthz", "admin", "..", ".", ";x", "?", "#", "%68",
 @example("admin/../healthz")
 @example("admin#/healthz")
 @example("admin%3f/healthz")
+@example("healthz?x")
 def test_no_spelling_of_another_path_is_open(rest: str) -> None:
     """A stranger gets only what is `/healthz` for each reader, not just for the gate."""
     lab = gate(FAMILY, paths=[{"match": ["/healthz"], "allow": "anyone"}])

@@ -126,3 +126,10 @@ def test_a_code_is_not_shown() -> None:
 
 def test_a_way_has_the_form_of_a_cookie() -> None:
     assert is_cookie(new_way()) and new_way() != new_way()
+
+
+@pytest.mark.parametrize(
+    "query", ["", "code=x&n=y&to=/", f"code={'c' * 43}&n=y&to=/", f"code=c&n={'n' * 22}&to=/"]
+)
+def test_a_malformed_arrival_is_none(query: str) -> None:
+    assert Arrival.from_query(query) is None
