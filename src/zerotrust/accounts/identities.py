@@ -95,6 +95,13 @@ def store(session: Session, user: UserRow, account: AccountFacts, *, now: int) -
     row.seen_at = now
     if account.refresh is not None:
         row.refresh = account.refresh
+    if row.refused_at is not None:
+        row.refused_at = None
+        changes.add(session, changes.USER, user.id, now=now)
+        for token in session.scalars(
+            select(AccessTokenRow.id).where(AccessTokenRow.user_id == user.id)
+        ):
+            changes.add(session, changes.TOKEN, token, now=now)
     session.flush()
 
 
@@ -167,11 +174,16 @@ def due(session: Session, provider: str, *, seen_before: int, now: int) -> list[
 
 
 def forget_rights(session: Session, provider: str, subject: str, *, now: int) -> None:
-    """Remove groups, claims and refresh token of an account that its provider refuses."""
+    """Remove groups, claims and refresh token of an account that its provider refuses.
+
+    Apps and share links of a user whom this provider has brought rest until the user signs in
+    there again.
+    """
     row = session.get(IdentityRow, (provider, subject))
     if row is None:
         return
     row.groups, row.claims, row.refresh, row.email_verified = [], {}, None, False
+    row.refused_at = now
     session.flush()
     changes.add(session, changes.USER, row.user_id, now=now)
     user = session.get_one(UserRow, row.user_id)

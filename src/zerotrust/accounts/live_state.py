@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from zerotrust.accounts import changes
+from zerotrust.accounts.users import provider_of
 from zerotrust.db.access_tables import (
     AccessTokenRow,
     IdentityRow,
@@ -40,7 +41,11 @@ class Account(NamedTuple):
 
 
 class KnownUser(NamedTuple):
-    """A user, as the database knows it."""
+    """A user, as the database knows it.
+
+    Attributes:
+        refused: the provider that has brought the user refuses the account.
+    """
 
     id: str
     name: str
@@ -50,6 +55,7 @@ class KnownUser(NamedTuple):
     disabled: bool
     groups: frozenset[str]
     accounts: tuple[Account, ...]
+    refused: bool = False
 
 
 class LiveSignIn(NamedTuple):
@@ -210,6 +216,7 @@ def _gone(state: LiveState, subjects: Mapping[str, set[str]]) -> set[tuple[str, 
 def _users(session: Session, ids: Iterable[str] | None = None) -> list[KnownUser]:
     groups: dict[str, set[str]] = defaultdict(set)
     accounts: dict[str, list[Account]] = defaultdict(list)
+    refused: set[tuple[str, str]] = set()
     users, members, identities = select(UserRow), select(MemberRow), select(IdentityRow)
     if ids is not None:
         chosen = list(ids)
@@ -219,6 +226,8 @@ def _users(session: Session, ids: Iterable[str] | None = None) -> list[KnownUser
     for member in session.scalars(members):
         groups[member.user_id].add(member.group)
     for row in session.scalars(identities):
+        if row.refused_at is not None:
+            refused.add((row.user_id, row.provider))
         accounts[row.user_id].append(
             Account(
                 row.provider,
@@ -238,6 +247,7 @@ def _users(session: Session, ids: Iterable[str] | None = None) -> list[KnownUser
             user.disabled_at is not None,
             frozenset(groups[user.id]),
             tuple(accounts[user.id]),
+            (user.id, provider_of(user)) in refused,
         )
         for user in session.scalars(users)
     ]

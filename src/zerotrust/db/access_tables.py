@@ -59,6 +59,8 @@ class IdentityRow(Base):
     """Claims that rules name, and no others."""
     refresh: Mapped[bytes | None] = mapped_column(LargeBinary, default=None, repr=False)
     """Refresh token, encrypted with a key in `state.dir`."""
+    refused_at: Mapped[int | None] = mapped_column(default=None)
+    """The provider has refused the refresh token, and the user has not signed in there since."""
 
 
 class PasskeyRow(Base):

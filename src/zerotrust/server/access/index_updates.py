@@ -77,7 +77,11 @@ class IndexUpdates:
         if not self._subjects.is_active(user_id):
             self._end_all_of(user_id)
             return
+        lends = self._subjects.may_lend(user_id)
         for credential in self._index.of_user(user_id):
+            if not lends and credential.subject.kind is not SubjectKind.USER:
+                self._end(credential, ACCESS_WITHDRAWN)
+                continue
             subject = self._fresh(user_id, credential)
             if subject is not None and self._index.replace_subject(credential, subject):
                 self._changed = True
@@ -148,14 +152,14 @@ class IndexUpdates:
 
     def _add_pass_of_link(self, row: LivePass, link: LiveLink) -> None:
         creator = self._subjects.of(link.created_by, EVERY_PROVIDER)
-        if creator is None or self._subjects.is_active(link.created_by):
+        if creator is None or self._subjects.may_lend(link.created_by):
             made = _pass_without_user(row, f"link:{row.link_id}", creator)
             made.path, made.methods = link.path, link.methods
             self._index.add(made)
 
     def _apply_token(self, row: LiveToken) -> None:
         known = self._index.get(CredentialKind.TOKEN, row.id)
-        active = row.user_id is None or self._subjects.is_active(row.user_id)
+        active = row.user_id is None or self._subjects.may_lend(row.user_id)
         if row.revoked_at is not None or not active:
             if known is not None:
                 self._end(known, ACCESS_WITHDRAWN)

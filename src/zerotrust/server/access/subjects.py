@@ -65,6 +65,11 @@ class Subjects:
             and (user.source != "file" or user.name in self._file)
         )
 
+    def may_lend(self, user_id: str) -> bool:
+        """Return True if apps and share links of the user count: the user is active, and not
+        refused by the provider that has brought them."""
+        return self.is_active(user_id) and not self._users[user_id].refused
+
     def of(self, user_id: str, provider: str) -> Subject | None:
         """Return the subject of a user who has signed in at a provider; None if unknown.
 

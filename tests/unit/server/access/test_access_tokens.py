@@ -113,7 +113,7 @@ async def test_an_app_has_the_groups_that_its_owners_providers_told_last(store: 
     assert token is not None
     assert token.subject.owner is not None
     assert token.subject.owner.groups == {"google/ops"}
-    await store.sign_ins.refused_by_provider("google", "1")
+    await store.sign_ins.rechecked(ProviderAccount(provider="google", subject="1"))
     assert token.subject.owner.groups == frozenset()
 
 

@@ -460,6 +460,28 @@ async def test_an_account_whose_user_has_an_app_is_asked_about_after_the_sign_in
     assert await sign_ins.due_rechecks() == [], "the app has ended"
 
 
+async def test_an_app_rests_while_the_provider_refuses_its_user(store: Store) -> None:
+    user = (await store.by_provider(EVE)).credential.subject.name
+    made = await store.tokens.create_app("phone", user=user, hosts=[], lifetime=None, actor="uid 0")
+    digest = digest_of(made.secret.encode())
+    app = store.state.index.find(digest)
+    assert app is not None
+    await store.sign_ins.refused_by_provider("google", "1")
+    assert app.ended == ACCESS_WITHDRAWN
+    await store.state.load()
+    assert store.state.index.find(digest) in (None, app), "also after a restart"
+    await store.by_provider(EVE)
+    back = store.state.index.find(digest)
+    assert back is not None and not back.ended
+
+
+async def test_a_passkey_of_an_administrator_outlives_a_refusing_provider(store: Store) -> None:
+    user = (await store.by_provider(EVE)).credential.subject.name
+    passkey = await store.passkey(user)
+    await store.sign_ins.refused_by_provider("google", "1")
+    assert not (await store.sign_in(passkey)).credential.ended
+
+
 async def test_a_refusal_of_a_refresh_token_that_was_replaced_ends_nothing(
     servers: Stores, tmp_path: Path
 ) -> None:

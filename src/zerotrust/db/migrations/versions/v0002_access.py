@@ -48,6 +48,7 @@ def _people() -> None:
         sa.Column("groups", sa.JSON(), nullable=False),
         sa.Column("claims", sa.JSON(), nullable=False),
         sa.Column("refresh", sa.LargeBinary(), nullable=True),
+        sa.Column("refused_at", sa.BigInteger(), nullable=True),
         sa.Column("seen_at", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_identities_user_id_users"),
         sa.PrimaryKeyConstraint("provider", "subject", name="pk_identities"),
