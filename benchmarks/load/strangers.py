@@ -8,7 +8,7 @@ from typing import Final, cast
 from benchmarks.load.clients import connect
 from benchmarks.load.jobs import Job
 
-_TICK: Final = 0.01
+_TICK: Final = 0.001
 _MOST_UNANSWERED: Final = 64
 """Requests on one connection without an answer: a server that is slower gets no more."""
 _REFUSED: Final = b"HTTP/1.1 401 "
