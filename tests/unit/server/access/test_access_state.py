@@ -191,7 +191,11 @@ async def test_a_server_that_cannot_read_is_blind_after_a_while(
     sign_in = (await server.sign_in(key)).credential
     run = server.database.run
 
+    readings = 0
+
     async def lost(work: object) -> object:
+        nonlocal readings
+        readings += 1
         raise StateError("the connection was lost")
 
     with capture_logs() as logs:
@@ -202,7 +206,8 @@ async def test_a_server_that_cannot_read_is_blind_after_a_while(
                 lambda: [log["log_level"] for log in logs] == ["debug", "error"], "the log line"
             )
             shared.clock.now += 890
-            await asyncio.sleep(0.05)
+            before = readings
+            await eventually(lambda: readings >= before + 2, "two more readings")
             assert not server.state.blind
             shared.clock.now += 20
             await eventually(lambda: server.state.blind, "blindness")
@@ -220,9 +225,18 @@ async def test_a_sqlite_server_is_never_blind(
     if store.database.shared:
         pytest.skip("PostgreSQL has a test of its own")
     monkeypatch.setattr(module, "FOLLOW_EACH", 0.01)
+    touches, touch = 0, store.state.touch
+
+    async def counted() -> None:
+        nonlocal touches
+        await touch()
+        touches += 1
+
+    monkeypatch.setattr(store.state, "touch", counted)
     async with following(store):
-        store.clock.now += 86400
-        await asyncio.sleep(0.05)
+        for expected in (1, 2):
+            store.clock.now += 86400
+            await eventually(lambda: touches >= expected, "the next turn")  # noqa: B023
         assert not store.state.blind
 
 
