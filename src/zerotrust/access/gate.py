@@ -136,7 +136,7 @@ class CompiledRule:
             CompiledCondition(item, country_of=country_of, place=f"require[{index}]")
             for index, item in enumerate(model.require)
         )
-        limit = min(model.max_age or FOREVER, model.fresh or FOREVER)
+        limit = model.max_age or FOREVER
         self.whole = PathGate((), _compiled(model.allow, "allow", country_of), limit, "allow")
         self.paths = tuple(
             _path_gate(path, limit, f"paths[{index}].allow", country_of)

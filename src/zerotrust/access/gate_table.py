@@ -4,8 +4,6 @@ from typing import Final
 
 from zerotrust.access.conditions import CountryOf, no_country
 from zerotrust.access.gate import CompiledRule, Gate
-from zerotrust.access.gate_request import GateRequest
-from zerotrust.access.subject import Credential
 from zerotrust.model.access import Access, Rule
 from zerotrust.model.base import CATCH_ALL, wildcard_of
 from zerotrust.model.condition import Condition
@@ -38,13 +36,10 @@ class GateTable:
         self._default = self._default_rule()
         closed = self._compile(Rule(hosts=[access.auth_host], allow="nobody"))
         self._exact[access.auth_host] = Gate(access.auth_host, access.auth_host, closed)
-        self.admin: Gate | None = None
-        self._admins: CompiledRule | None = None
         if access.admin_host is not None:
-            self._admins = self._compile(_rule_for(access.admin_host, access.admins))
             seen_by = _rule_for(access.admin_host, [*access.admins, *access.viewers])
-            self.admin = Gate(access.admin_host, access.admin_host, self._compile(seen_by))
-            self._exact[access.admin_host] = self.admin
+            admin = Gate(access.admin_host, access.admin_host, self._compile(seen_by))
+            self._exact[access.admin_host] = admin
 
     def find(self, host: str) -> Gate | None:
         """Return the gate of a normalised host name; None if everybody may enter.
@@ -57,16 +52,6 @@ class GateTable:
     def is_reserved(self, host: str) -> bool:
         """Return True for the host names that the server serves itself."""
         return host == self.auth_host or host == self.admin_host  # noqa: PLR1714 - each request asks
-
-    def may_administer(self, credential: Credential, request: GateRequest) -> bool:
-        """Return True if a pass of `admin_host` is one of an administrator."""
-        return (
-            self.admin is not None
-            and self._admins is not None
-            and self.admin.counts(credential)
-            and not credential.end_reason(request.unix_time)
-            and any(item.holds(credential, request) for item in self._admins.whole.allow)
-        )
 
     def _add(self, rule: Rule) -> None:
         compiled = self._compile(rule)

@@ -62,9 +62,8 @@ def _parts(rule: Rule) -> Iterator[str]:
         yield f"never {condition_words(condition)}"
     for condition in rule.require:
         yield f"only {condition_words(condition)}"
-    limits = [limit for limit in (rule.max_age, rule.fresh) if limit is not None]
-    if limits:
-        yield f"identity proven within {_duration(min(limits))}"
+    if rule.max_age is not None:
+        yield f"identity proven within {_duration(rule.max_age)}"
     for path in rule.paths:
         fresh = "" if path.fresh is None else f" (proven within {_duration(path.fresh)})"
         yield f"{', '.join(path.match)}: {allow_words(path.allow)}{fresh}"

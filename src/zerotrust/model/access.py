@@ -98,7 +98,7 @@ class PathRule(Strict):
     """Replaces `allow` of the rule. `deny` and `require` still apply."""
 
     fresh: Annotated[Duration, Field(gt=0)] | None = None
-    """Longest time since the user has proven their identity."""
+    """Longest time since the user has proven their identity, in addition to `max_age`."""
 
     @model_validator(mode="after")
     def _says_who(self) -> "PathRule":
@@ -133,9 +133,6 @@ class Rule(Strict):
     max_age: Annotated[Duration, Field(gt=0)] | None = None
     """Longest time since the user has proven their identity."""
 
-    fresh: Annotated[Duration, Field(gt=0)] | None = None
-    """The same as `max_age`, for actions that need a recent proof."""
-
     links: bool = False
     """Users who may enter may create share links, for 30 days at most."""
 
@@ -156,7 +153,7 @@ class Rule(Strict):
         check_allow(self.allow)
         refuse_unknown_country(self.require, "require")
         if all(path.allow in ("anyone", "nobody") for path in self.paths):
-            _need_people(self.allow, max_age=self.max_age, fresh=self.fresh)
+            _need_people(self.allow, max_age=self.max_age)
         return self
 
 

@@ -130,7 +130,7 @@ def _passes(rule: dict[str, Any], known: Known | None, visit: Visit, path: str) 
         return False
     if not all(_holds(item, known, visit, path) for item in rule.get("require", [])):
         return False
-    allow, ages = rule["allow"], [rule.get("max_age"), rule.get("fresh")]
+    allow, ages = rule["allow"], [rule.get("max_age")]
     links = rule.get("links", False)
     for other in rule.get("paths", []):
         if any(_fits(pattern, path) for pattern in other["match"]):

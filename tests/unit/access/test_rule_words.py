@@ -23,7 +23,7 @@ from zerotrust.model.condition import Condition
             "with the PIN; only country DE | AT",
         ),
         (
-            {"allow": "signed_in", "max_age": "12h", "fresh": "90s", "preflights": "backend"},
+            {"allow": "signed_in", "max_age": "90s", "preflights": "backend"},
             "everyone who has signed in; identity proven within 90s; CORS preflights of everyone",
         ),
         (

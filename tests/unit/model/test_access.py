@@ -37,7 +37,7 @@ def test_one_host_needs_no_brackets() -> None:
     "rule",
     [
         {"allow": "anyone", "max_age": "1h"},
-        {"allow": "nobody", "fresh": "1h"},
+        {"allow": "signed_in", "fresh": "1h"},
         {"allow": "anyone", "max_age": "1h", "paths": [{"match": "/x", "allow": "nobody"}]},
         {"allow": "signed_in", "paths": [{"match": "/x", "allow": "anyone", "fresh": "1m"}]},
         {"allow": [{"until": "2027-01-01"}]},
