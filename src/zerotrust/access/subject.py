@@ -25,7 +25,7 @@ class SubjectKind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """The one who makes a request. It is replaced, never changed.
+    """User, machine, app, share link or PIN behind a request. It is replaced, never changed.
 
     Attributes:
         id: user id, `machine:NAME`, `app:NAME`, `link:ID` or `pin:HOST`; `sub` of assertions.

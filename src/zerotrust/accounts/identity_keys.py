@@ -33,7 +33,7 @@ class PublicIdentityKey:
 
 
 def add_key(session: Session, key: PublicIdentityKey, *, now: int) -> None:
-    """Publish a key of this server, and forget all keys that nobody lists any more."""
+    """Publish a key of this server, and remove the keys whose listing has ended."""
     session.execute(delete(IdentityKeyRow).where(IdentityKeyRow.ends_at + LISTED_AROUND < now))
     session.add(
         IdentityKeyRow(

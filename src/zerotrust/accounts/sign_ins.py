@@ -138,7 +138,7 @@ def end_one(session: Session, number: int, *, why: str, actor: str, now: int) ->
 def of_account(
     session: Session, provider: str, *, subject: str = "", provider_session: str = "", now: int
 ) -> list[SignInRow]:
-    """Return the sign-ins in force that a provider's account, or session of it, has begun."""
+    """Return the sign-ins in force of an account at a provider, or of one session there."""
     query = select(SignInRow).where(
         SignInRow.ended_at.is_(None), SignInRow.ends_at > now, SignInRow.provider == provider
     )
