@@ -7,6 +7,7 @@ earlier ones.
 
 import os
 import sqlite3
+import time
 from pathlib import Path
 from typing import Final
 
@@ -17,8 +18,8 @@ from zerotrust.errors import StateError
 
 PRIVATE: Final = 0o600
 BUSY_SECONDS: Final = 10.0
+_RETRY_SECONDS: Final = 0.01
 _SETTINGS: Final = (
-    "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
     "PRAGMA foreign_keys=ON",
     "PRAGMA trusted_schema=OFF",
@@ -101,8 +102,27 @@ def _make_private(path: Path) -> None:
 
 def _prepare(connection: sqlite3.Connection, record: object) -> None:
     connection.text_factory = _text
+    _write_ahead(connection)
     for setting in _SETTINGS:
         connection.execute(setting)
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Set the journal mode; try again for BUSY_SECONDS while others use the new file.
+
+    SQLite's own timeout does not apply here: beside a transaction that may write, the change fails
+    at once.
+    """
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > deadline:
+                raise
+            time.sleep(_RETRY_SECONDS)
 
 
 def _text(raw: bytes) -> str:

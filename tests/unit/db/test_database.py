@@ -150,6 +150,25 @@ def test_two_that_open_an_empty_database_at_once_share_it(url: str) -> None:
         database.close()
 
 
+def test_opening_a_new_file_waits_for_the_transaction_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite itself refuses at once to change the journal mode beside it."""
+    other = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    waits: list[float] = []
+
+    def end_the_transaction(seconds: float) -> None:
+        waits.append(seconds)
+        other.execute("COMMIT")
+
+    monkeypatch.setattr("time.sleep", end_the_transaction)
+    database = Database.open(f"sqlite:///{tmp_path}/state.db")
+    assert (len(waits), noted(database)) == (1, [])
+    database.close()
+    other.close()
+
+
 @pytest.mark.parametrize(
     ("address", "reason"),
     [
