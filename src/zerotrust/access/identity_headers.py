@@ -10,7 +10,6 @@ gate, or with `identity` in the agent's file. Elsewhere they pass as before.
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from email.header import Header
 from typing import Any, Final, Literal
 from urllib.parse import quote
@@ -90,7 +89,7 @@ def without_identity_fields(head: RequestHead) -> RequestHead:
         lines = _without(lines)
     if lines is fields.lines and spoofable == fields.spoofable:
         return head
-    fields = replace(fields, lines=lines, spoofable=spoofable)
+    fields = fields.with_lines(lines, spoofable)
     return RequestHead(head.method, head.target, head.minor, fields)
 
 

@@ -5,7 +5,6 @@ the digests by which the index knows credentials.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
@@ -74,7 +73,7 @@ def _without(fields: RequestFields, names: tuple[str, ...]) -> RequestFields:
     removed = {folded(name.encode()) for name in names}
     rows = fields.lines.splitlines(True)
     kept = [row for row in rows if folded(row.partition(b":")[0]) not in removed]
-    return fields if len(kept) == len(rows) else replace(fields, lines=b"".join(kept))
+    return fields if len(kept) == len(rows) else fields.with_lines(b"".join(kept), fields.spoofable)
 
 
 _recent_without: Final = lru_cache(maxsize=MAX_HEADS)(_without)
@@ -92,7 +91,7 @@ def _find(fields: RequestFields, gated: bool, styles: Sequence[str]) -> ShownCre
         digest_of(secret.encode()) if secret else None,
         way,
         original=fields,
-        fields=fields if unchanged else replace(fields, lines=lines, spoofable=spoofable),
+        fields=fields if unchanged else fields.with_lines(lines, spoofable),
     )
 
 

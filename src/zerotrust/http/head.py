@@ -25,7 +25,7 @@ server's configuration says which of them pass (`api.pass_headers`).
 
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
@@ -103,9 +103,8 @@ _MAY_BE_SPOOFED: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class RequestFields:
-    """Parsed field lines of a request.
+    """Parsed field lines of a request. Never changed. Not a dataclass, see `RequestHead`.
 
     Attributes:
         lines: the lines to forward unchanged; all other attributes are for the hops.
@@ -113,20 +112,87 @@ class RequestFields:
         token: value of X-0Trust-Token (`access.token_fields`), which is never forwarded.
     """
 
-    lines: bytes
-    spoofable: bytes
-    host: str
-    host_field: bytes
-    content_length: int | None
-    chunked: bool
-    keep_alive: bool
-    upgrade: bytes | None
-    expect_continue: bool
-    te_trailers: bool
-    real_ip: bytes | None
-    forwarded_for: bytes | None
-    forwarded_proto: bytes | None
-    token: bytes | None
+    __slots__ = (
+        "chunked",
+        "content_length",
+        "expect_continue",
+        "forwarded_for",
+        "forwarded_proto",
+        "host",
+        "host_field",
+        "keep_alive",
+        "lines",
+        "real_ip",
+        "spoofable",
+        "te_trailers",
+        "token",
+        "upgrade",
+    )
+
+    def __init__(  # noqa: PLR0913 - what a head says
+        self,
+        lines: bytes,
+        spoofable: bytes,
+        *,
+        host: str,
+        host_field: bytes,
+        content_length: int | None,
+        chunked: bool,
+        keep_alive: bool,
+        upgrade: bytes | None,
+        expect_continue: bool,
+        te_trailers: bool,
+        real_ip: bytes | None,
+        forwarded_for: bytes | None,
+        forwarded_proto: bytes | None,
+        token: bytes | None,
+    ) -> None:
+        self.lines = lines
+        self.spoofable = spoofable
+        self.host = host
+        self.host_field = host_field
+        self.content_length = content_length
+        self.chunked = chunked
+        self.keep_alive = keep_alive
+        self.upgrade = upgrade
+        self.expect_continue = expect_continue
+        self.te_trailers = te_trailers
+        self.real_ip = real_ip
+        self.forwarded_for = forwarded_for
+        self.forwarded_proto = forwarded_proto
+        self.token = token
+
+    def with_lines(self, lines: bytes, spoofable: bytes) -> "RequestFields":
+        """Return the same fields with other lines."""
+        return self._copy(lines, spoofable, self.host, self.host_field)
+
+    def with_host(self, host_field: bytes) -> "RequestFields":
+        """Return the same fields with another host.
+
+        Raises:
+            HttpError: it is no valid host.
+        """
+        return self._copy(self.lines, self.spoofable, _host(host_field), host_field)
+
+    def _copy(
+        self, lines: bytes, spoofable: bytes, host: str, host_field: bytes
+    ) -> "RequestFields":
+        return RequestFields(
+            lines,
+            spoofable,
+            host=host,
+            host_field=host_field,
+            content_length=self.content_length,
+            chunked=self.chunked,
+            keep_alive=self.keep_alive,
+            upgrade=self.upgrade,
+            expect_continue=self.expect_continue,
+            te_trailers=self.te_trailers,
+            real_ip=self.real_ip,
+            forwarded_for=self.forwarded_for,
+            forwarded_proto=self.forwarded_proto,
+            token=self.token,
+        )
 
 
 class RequestHead:
@@ -205,7 +271,7 @@ def parse_request(head: bytes) -> RequestHead:
     if target[0] != 0x2F:
         target, host_field = _other_form(method, target, fields.host_field)
         if host_field != fields.host_field:
-            fields = replace(fields, host=_host(host_field), host_field=host_field)
+            fields = fields.with_host(host_field)
     elif method == b"CONNECT":
         raise HttpError("CONNECT is not supported", 501)
     return RequestHead(method, target, minor, fields)
@@ -235,21 +301,21 @@ def _request_fields(rest: bytes, minor: int) -> RequestFields:
     return RequestFields(
         joined,
         spoofable,
-        _host(host_field),
-        host_field,
-        length,
-        chunked,
-        keep_alive,
-        upgrade,
-        b"expect" in found
+        host=_host(host_field),
+        host_field=host_field,
+        content_length=length,
+        chunked=chunked,
+        keep_alive=keep_alive,
+        upgrade=upgrade,
+        expect_continue=b"expect" in found
         and _expects(found[b"expect"])
         and minor == 1
         and (chunked or bool(length)),
-        b"te" in found and b"trailers" in tokens(found[b"te"]),
-        found.get(b"x-real-ip"),
-        found.get(b"x-forwarded-for"),
-        found.get(b"x-forwarded-proto"),
-        found.get(b"x-0trust-token"),
+        te_trailers=b"te" in found and b"trailers" in tokens(found[b"te"]),
+        real_ip=found.get(b"x-real-ip"),
+        forwarded_for=found.get(b"x-forwarded-for"),
+        forwarded_proto=found.get(b"x-forwarded-proto"),
+        token=found.get(b"x-0trust-token"),
     )
 
 

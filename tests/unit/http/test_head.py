@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from dataclasses import asdict
 
 import httptools
 import pytest
@@ -12,6 +11,7 @@ from zerotrust.errors import HttpError
 from zerotrust.http.head import (
     MAX_REQUEST_FIELDS,
     MAX_REQUEST_HEAD_BYTES,
+    RequestFields,
     RequestHead,
     ResponseHead,
     find_head_end,
@@ -28,6 +28,11 @@ def request(*lines: bytes, start: bytes = b"GET / HTTP/1.1", host: bytes = HOST)
     return parse_request(
         start + b"\r\n" + host + b"".join(line + b"\r\n" for line in lines) + b"\r\n"
     )
+
+
+def values_of(fields: RequestFields) -> dict[str, object]:
+    named = {name: getattr(fields, name) for name in dir(fields) if not name.startswith("_")}
+    return {name: value for name, value in named.items() if not callable(value)}
 
 
 def response(*lines: bytes, start: bytes = b"HTTP/1.1 200 OK") -> ResponseHead:
@@ -512,7 +517,7 @@ def test_splitting_the_input_changes_nothing(case: Case, places: list[int]) -> N
             read[0].method,
             read[0].target,
             read[0].minor,
-            asdict(read[0].fields),
+            values_of(read[0].fields),
             *read[1:],
         )
 

@@ -6,7 +6,7 @@ logins of the one that it replaces, so registering again does not reset them.
 """
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from zerotrust.access.conditions import CountryOf, no_country
@@ -158,5 +158,5 @@ def passed_head(head: RequestHead, passed: Request) -> RequestHead:
     """Return the request head for the backend, as middleware has changed it."""
     fields = head.fields
     if passed.edits:
-        fields = replace(fields, lines=edit_lines(fields.lines, passed.edits))
+        fields = fields.with_lines(edit_lines(fields.lines, passed.edits), fields.spoofable)
     return RequestHead(head.method, passed.target, head.minor, fields)

@@ -6,7 +6,6 @@ import re
 import secrets
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import lru_cache, partial
 from time import perf_counter, time
 from typing import Final
@@ -553,7 +552,7 @@ class Ingress:
             for line in fields.spoofable.splitlines(True)
             if line.partition(b":")[0].lower() in self._pass_headers
         ]
-        fields = replace(fields, lines=fields.lines + b"".join(passed), spoofable=b"")
+        fields = fields.with_lines(fields.lines + b"".join(passed), b"")
         return RequestHead(head.method, head.target, head.minor, fields)
 
     def _client(
