@@ -67,7 +67,7 @@ def test_a_request_in_its_canonical_form() -> None:
         b" 203.0.113.9\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host:"
         b" A.example:80\r\nX-Real-IP: 203.0.113.9\r\nExpect: 100-continue\r\nTE: trailers\r\n"
     )
-    assert check_request_block(block)
+    assert check_request_block(block, upgrade=bool(head.fields.upgrade))
 
 
 def test_an_upgrade_travels_in_the_block() -> None:
@@ -323,7 +323,7 @@ def test_blocks_of_parsed_requests_pass_the_check(
     except HttpError:
         return
     block = request_block(head, client=b"::1", proto=b"https")
-    assert check_request_block(block)
+    assert check_request_block(block, upgrade=bool(head.fields.upgrade))
     again = parse_request(
         block
         + request_framing_lines(

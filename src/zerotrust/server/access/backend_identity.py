@@ -21,12 +21,24 @@ REMEMBERED: Final = 240.0
 MAX_REMEMBERED: Final = 16_384
 
 
+class IdentityEdits(NamedTuple):
+    """Header edits that tell a backend who makes a request.
+
+    Attributes:
+        lines: what the edits add, joined.
+    """
+
+    edits: Sequence[Edit]
+    lines: bytes
+
+
 class _Remembered(NamedTuple):
     subject: Subject
     headers: IdentityHeaders
-    named: tuple[frozenset[str], frozenset[str]]
+    named_groups: frozenset[str]
+    named_claims: frozenset[str]
     until: float
-    edits: Sequence[Edit]
+    edits: IdentityEdits
 
 
 class BackendIdentity:
@@ -56,7 +68,7 @@ class BackendIdentity:
         named_groups: frozenset[str],
         headers: IdentityHeaders,
         named_claims: frozenset[str] = frozenset(),
-    ) -> Sequence[Edit]:
+    ) -> IdentityEdits:
         """Return the edits of a request, after `access.identity_headers.without_identity_fields`.
 
         Args:
@@ -75,7 +87,8 @@ class BackendIdentity:
             known is not None
             and known.subject is credential.subject
             and known.headers is headers
-            and known.named == (named_groups, named_claims)
+            and known.named_groups == named_groups
+            and known.named_claims == named_claims
             and now < known.until
         ):
             return known.edits
@@ -83,11 +96,11 @@ class BackendIdentity:
             credential, auth_host=self.auth_host, host=host, named_groups=named_groups, now=time()
         )
         others = (person_of(credential.subject) or credential.subject).claims
-        more = {name: others[name] for name in named_claims & others.keys()}
+        more = {name: others[name] for name in named_claims if name in others}
         edits = self._make(claims, more, headers)
         self._remembered.pop(key, None)
         self._remembered[key] = _Remembered(
-            credential.subject, headers, (named_groups, named_claims), now + REMEMBERED, edits
+            credential.subject, headers, named_groups, named_claims, now + REMEMBERED, edits
         )
         if len(self._remembered) > MAX_REMEMBERED:
             del self._remembered[next(iter(self._remembered))]
@@ -95,7 +108,7 @@ class BackendIdentity:
 
     def _make(
         self, claims: dict[str, Any], more: dict[str, Any], headers: IdentityHeaders
-    ) -> Sequence[Edit]:
+    ) -> IdentityEdits:
         try:
             assertion = self._keys.sign_assertion(claims)
         except StateError as error:
@@ -104,13 +117,14 @@ class BackendIdentity:
                 _log.error("backends are told no identity", reason=str(error))
             return removals(headers)
         values = dict(headers.fields({**more, **claims}, assertion))
-        return [
+        edits = [
             set_field(name, [values[name]]) if name in values else delete_field(name)
             for name in headers.names
         ]
+        return IdentityEdits(edits, b"".join(edit.lines for edit in edits))
 
 
 @lru_cache(maxsize=1024)
-def removals(headers: IdentityHeaders) -> Sequence[Edit]:
+def removals(headers: IdentityHeaders) -> IdentityEdits:
     """Return the edits that remove all fields of a service."""
-    return tuple(delete_field(name) for name in headers.names)
+    return IdentityEdits(tuple(delete_field(name) for name in headers.names), b"")

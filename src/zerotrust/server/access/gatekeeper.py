@@ -41,11 +41,10 @@ from zerotrust.access.subject import (
 )
 from zerotrust.errors import ForwardError
 from zerotrust.http.head import RequestFields, RequestHead
-from zerotrust.middleware.header_edits import Edit
 from zerotrust.middleware.interface import Requirement
 from zerotrust.net.asgi import AsgiBridge
 from zerotrust.server.access.access_state import AccessState
-from zerotrust.server.access.backend_identity import BackendIdentity, removals
+from zerotrust.server.access.backend_identity import BackendIdentity, IdentityEdits, removals
 from zerotrust.server.access.profile_limits import ProfileLimits
 
 OWN_PREFIX: Final = b"/.0trust/"
@@ -156,10 +155,10 @@ class Gatekeeper:
             ForwardError: the request is ambiguous (`Gate.judge`).
         """
         head, shown, blind = request.head, request.shown, self._state.blind
-        if shown is not None and shown.cookie is not None and shown.token is None and not blind:
-            # The usual case: a pass that was let in before.
-            found = self._index.find(shown.cookie)
-            if found is not None and head.fields.upgrade is None and gate.remembers(found, now):
+        if shown is not None and not blind:
+            # The usual case: a pass or a token that was let in before.
+            found = self._usual(shown, head.fields)
+            if found is not None and gate.remembers(found, now):
                 request.who = found
                 self._note_use(found, now)
                 return None
@@ -185,7 +184,7 @@ class Gatekeeper:
 
     def identity_edits(
         self, gate: Gate, who: Credential | None, headers: IdentityHeaders
-    ) -> Sequence[Edit]:
+    ) -> IdentityEdits:
         """Return the header edits that tell the backend who makes a request."""
         if self.identity is None:
             return removals(headers)
@@ -280,6 +279,15 @@ class Gatekeeper:
         resume()
 
     # ---- inside
+
+    def _usual(self, shown: ShownCredentials, fields: RequestFields) -> Credential | None:
+        """Return the credential that decides alone: not the cookie of a request for an upgrade,
+        whose origin counts as well."""
+        if shown.token is not None:
+            return self._index.find(shown.token)
+        if shown.cookie is not None and fields.upgrade is None:
+            return self._index.find(shown.cookie)
+        return None
 
     def _credential(
         self, gate: Gate, request: GatedRequest, now: float

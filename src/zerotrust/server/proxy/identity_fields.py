@@ -30,12 +30,12 @@ def identify(
     headers = policy.identity if policy is not None else None
     headers = headers or _ASSERTION_ALONE
     if gatekeeper is not None and context.gate is not None:
-        edits = gatekeeper.identity_edits(context.gate, context.who, headers)
+        identity = gatekeeper.identity_edits(context.gate, context.who, headers)
     else:
-        edits = removals(headers)
+        identity = removals(headers)
         head = without_identity_fields(head)
-    context.identity = edits
+    context.identity = identity.edits
     fields = without_names(head.fields, headers.names)
     if fields is not head.fields:
         head = RequestHead(head.method, head.target, head.minor, fields)
-    return head, b"".join([edit.lines for edit in edits])
+    return head, identity.lines

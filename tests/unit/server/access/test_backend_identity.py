@@ -51,7 +51,9 @@ def edits(
     groups: frozenset[str] = frozenset(("family",)),
     headers: IdentityHeaders = HEADERS,
 ) -> Sequence[Edit]:
-    return identity.edits(credential, host=host, named_groups=groups, headers=headers)
+    made = identity.edits(credential, host=host, named_groups=groups, headers=headers)
+    assert made.lines == edit_lines(b"", made.edits)
+    return made.edits
 
 
 async def test_the_backend_is_told(identity: BackendIdentity) -> None:
@@ -127,4 +129,4 @@ async def test_claims_of_the_provider_that_the_rule_names(identity: BackendIdent
         made = identity.edits(
             one, host="a", named_groups=frozenset(), headers=headers, named_claims=claims
         )
-        assert edit_lines(b"", made) == line + b"X-Sub: u_1\r\n"
+        assert edit_lines(b"", made.edits) == made.lines == line + b"X-Sub: u_1\r\n"
