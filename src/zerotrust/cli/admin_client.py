@@ -2,6 +2,7 @@
 
 import os
 import socket
+import ssl
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -57,7 +58,9 @@ class AdminClient:
             raise CommandError(_unreachable(path, error, start)) from error
         # Each request has a connection of its own, so none stays open.
         transport = httpx2.HTTPTransport(
-            uds=str(path), limits=httpx2.Limits(max_keepalive_connections=0)
+            uds=str(path),
+            limits=httpx2.Limits(max_keepalive_connections=0),
+            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),  # unused; the default reads all CAs
         )
         self._client = httpx2.Client(
             base_url="http://0trust", transport=transport, timeout=timeout, trust_env=False
