@@ -2,11 +2,12 @@
 
 import signal
 from collections.abc import Callable, Coroutine, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 from structlog.testing import capture_logs
 
 from tests.support.access_parts import StandingParts, add_sign_in
@@ -45,6 +46,14 @@ ACCESS: dict[str, Any] = {
 def with_access(server: DirectoryServer) -> None:
     """Let the server's file have a section `access`."""
     server.access = StandingParts(server.database, Access.model_validate(ACCESS))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _commands_are_built_once() -> Iterator[None]:
+    """Keep the commands: typer builds all of them at each call, a quarter of the time of a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", cache(typer.main.get_command))
+        yield
 
 
 SignIn = Callable[..., int]
