@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.backends import Origin, UnresponsivePort, WsEcho
-from tests.support.databases import postgresql, url
+from tests.support.databases import empty_url as url
+from tests.support.databases import postgresql
 from tests.support.entrypoint import Entrypoint
 from tests.support.ports import closed_port
 from tests.support.stack import Authority, Stack, service

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
+from tests.support.databases import migrated_sqlite
 from zerotrust.db.database import Database
 from zerotrust.model.server import AgentListenerConfig
 from zerotrust.net.http_listener import HttpListener
@@ -146,7 +147,7 @@ def authority(folder: Path) -> tuple[Authority, AgentListenerConfig]:
 def directory_server(folder: Path, url: str | None = None) -> Iterator[DirectoryServer]:
     """Create an empty agent directory."""
     made, settings = authority(folder / "certs")
-    database = Database.open(url or f"sqlite:///{folder / 'state.db'}")
+    database = Database.open(url or migrated_sqlite(folder / "state.db"))
     authorization, live, clock = Authorization(), FakeSessionControl(), Clock()
     agent_directory = AgentDirectory(
         database, authorization=authorization, sessions=live, authority=made, clock=clock

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+from tests.support.databases import empty_url, postgresql, url
 from zerotrust.telemetry import logs
+
+__all__ = ["empty_url", "postgresql", "url"]
 
 
 @pytest.fixture(autouse=True)

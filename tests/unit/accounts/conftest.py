@@ -4,10 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.databases import postgresql, url
 from zerotrust.db.database import Database
-
-__all__ = ["postgresql", "url"]
 
 
 @pytest.fixture

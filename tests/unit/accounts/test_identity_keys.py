@@ -1,10 +1,5 @@
 """Tests of the transactions on public keys."""
 
-from collections.abc import Iterator
-
-import pytest
-
-from tests.support.databases import postgresql, url
 from zerotrust.accounts.identity_keys import (
     LISTED_AROUND,
     PublicIdentityKey,
@@ -12,15 +7,6 @@ from zerotrust.accounts.identity_keys import (
     listed_keys,
 )
 from zerotrust.db.database import Database
-
-__all__ = ["postgresql", "url"]
-
-
-@pytest.fixture
-def database(url: str) -> Iterator[Database]:
-    opened = Database.open(url)
-    yield opened
-    opened.close()
 
 
 def key(kid: str, *, begins_at: int, ends_at: int) -> PublicIdentityKey:

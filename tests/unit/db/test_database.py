@@ -32,14 +32,14 @@ def noted(database: Database) -> list[str]:
         return [record.action for record in audit.records(session, limit=10**6)]
 
 
-def test_what_is_committed_is_there_after_opening_again(url: str) -> None:
-    first = Database.open(url)
+def test_what_is_committed_is_there_after_opening_again(empty_url: str) -> None:
+    first = Database.open(empty_url)
     assert str(first.migration) == "database created, schema 0002"
     with first.transaction() as session:
         agents.ensure(session, "home", now=7)
         grants.add(session, "home", "app.example", now=7)
     first.close()
-    second = Database.open(url)
+    second = Database.open(empty_url)
     assert second.migration is None
     with second.transaction() as session:
         assert grants.pairs(session) == [("home", "app.example")]
@@ -99,7 +99,7 @@ async def test_work_goes_on_where_its_caller_is_cancelled(database: Database) ->
 
     def work(session: Session) -> None:
         begun.set()
-        go.wait(5)
+        go.wait(20)
         note(session, "done")
 
     task = asyncio.get_running_loop().create_task(database.run(work))
@@ -136,12 +136,12 @@ def test_transactions_are_one_after_the_other(url: str, database: Database) -> N
         assert audit.verify(session).records == 80
 
 
-def test_two_that_open_an_empty_database_at_once_share_it(url: str) -> None:
+def test_two_that_open_an_empty_database_at_once_share_it(empty_url: str) -> None:
     barrier = threading.Barrier(4)
 
     def work() -> Database:
-        barrier.wait(5)
-        return Database.open(url)
+        barrier.wait(30)
+        return Database.open(empty_url)
 
     with ThreadPoolExecutor(4) as threads:
         opened = [future.result(15) for future in [threads.submit(work) for _ in range(4)]]
@@ -363,15 +363,15 @@ def writer(url: str, limit: int = 0) -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("commits", [1, 37, 150])
-def test_a_killed_process_loses_nothing_that_was_acknowledged(url: str, commits: int) -> None:
-    with writer(url) as process:
+def test_a_killed_process_loses_nothing_that_was_acknowledged(empty_url: str, commits: int) -> None:
+    with writer(empty_url) as process:
         assert process.stdout is not None
         for _ in range(commits):
             process.stdout.readline()
         process.send_signal(signal.SIGKILL)
         said = [str(commits), *process.stdout.read().split()]
     acknowledged = int(said[-1])
-    database = Database.open(url)
+    database = Database.open(empty_url)
     with database.transaction() as session:
         chain = audit.verify(session)
     database.close()

@@ -96,10 +96,10 @@ def test_a_database_that_is_up_to_date_is_opened_without_alembic(tmp_path: Path)
     assert "alembic" not in opened.stdout.split()
 
 
-def test_an_older_database_is_migrated_and_keeps_its_rows(url: str, tmp_path: Path) -> None:
-    fill(url)
+def test_an_older_database_is_migrated_and_keeps_its_rows(empty_url: str, tmp_path: Path) -> None:
+    fill(empty_url)
     with next_version(tmp_path):
-        database = Database.open(url, folder=tmp_path)
+        database = Database.open(empty_url, folder=tmp_path)
     assert str(database.migration).startswith("database migrated from schema 0002 to 0003; ")
     with database.transaction() as session:
         assert session.scalar(text("SELECT note FROM agents")) == "was home"
@@ -198,29 +198,29 @@ def test_postgresql_without_pg_dump_says_that_no_backup_was_made(
     database.close()
 
 
-def test_a_step_that_fails_changes_nothing(url: str, tmp_path: Path) -> None:
-    fill(url)
+def test_a_step_that_fails_changes_nothing(empty_url: str, tmp_path: Path) -> None:
+    fill(empty_url)
     broken = NEXT + '    op.execute(sa.text("INSERT INTO nowhere VALUES (1)"))\n'
     with next_version(tmp_path, broken), pytest.raises(StateError, match="nowhere"):
-        Database.open(url, folder=tmp_path)
-    database = Database.open(url)
+        Database.open(empty_url, folder=tmp_path)
+    database = Database.open(empty_url)
     assert database.migration is None
     with database.transaction() as session:
         assert [agent.id for agent in agents.everyone(session)] == ["home"]
     database.close()
 
 
-def test_a_newer_database_is_refused_and_left_alone(url: str, tmp_path: Path) -> None:
-    fill(url)
+def test_a_newer_database_is_refused_and_left_alone(empty_url: str, tmp_path: Path) -> None:
+    fill(empty_url)
     with next_version(tmp_path):
-        Database.open(url, folder=tmp_path).close()
+        Database.open(empty_url, folder=tmp_path).close()
     with pytest.raises(
         StateError, match=r"written by a newer 0Trust \(schema 0003, this one knows up to 0002\)"
     ) as caught:
-        Database.open(url)
+        Database.open(empty_url)
     assert "\n" not in str(caught.value)
     with next_version(tmp_path):
-        database = Database.open(url)
+        database = Database.open(empty_url)
         assert database.migration is None
         database.close()
 

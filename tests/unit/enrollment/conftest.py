@@ -4,13 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.databases import postgresql, url
 from tests.unit.enrollment.transactions import NOW
 from zerotrust.db.database import Database
 from zerotrust.pki import ca
 from zerotrust.pki.issuer import Issuer
-
-__all__ = ["postgresql", "url"]
 
 
 @pytest.fixture

@@ -4,10 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.databases import postgresql, url
 from tests.support.people import PROVIDERS, Store, Stores, stores
-
-__all__ = ["postgresql", "url"]
 
 
 @pytest.fixture

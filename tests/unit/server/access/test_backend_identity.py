@@ -7,6 +7,7 @@ import pytest
 from joserfc import jws
 from structlog.testing import capture_logs
 
+from tests.support.databases import migrated_sqlite
 from zerotrust.access.identity_headers import ASSERTION, IdentityHeaders
 from zerotrust.access.subject import Credential, CredentialKind, Subject, SubjectKind
 from zerotrust.db.database import Database
@@ -27,7 +28,7 @@ PLAIN = IdentityHeaders()
 
 @pytest.fixture
 async def keys(tmp_path: Path) -> AsyncIterator[IdentityKeys]:
-    database = Database.open(f"sqlite:///{tmp_path / 'state.db'}")
+    database = Database.open(migrated_sqlite(tmp_path / "state.db"))
     made = IdentityKeys(database, tmp_path)
     await made.load()
     yield made

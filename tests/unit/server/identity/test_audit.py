@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from tests.support.databases import migrated_sqlite
 from zerotrust.db.database import Database
 from zerotrust.enrollment.rate_limits import RECORDS_AT_ONCE
 from zerotrust.server.identity import audit as module
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    made = Database.open(f"sqlite:///{tmp_path / 'state.db'}")
+    made = Database.open(migrated_sqlite(tmp_path / "state.db"))
     yield made
     made.close()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.authenticator import Authenticator
+from tests.support.databases import migrated_sqlite
 from tests.support.people import Stores, stores
 from tests.support.portal_server import Browser, PortalServer, start_portal
 
@@ -30,7 +31,7 @@ RULES = [
 @pytest.fixture
 def servers(tmp_path: Path) -> Iterator[Stores]:
     """Servers that share one database."""
-    with stores(f"sqlite:///{tmp_path / 'state.db'}") as made:
+    with stores(migrated_sqlite(tmp_path / "state.db")) as made:
         yield made
 
 

@@ -9,6 +9,7 @@ from joserfc import jwt
 from joserfc.jwk import KeySet
 from starlette.requests import Request
 
+from tests.support.databases import migrated_sqlite
 from zerotrust.db.database import Database
 from zerotrust.server.access.identity_keys import IdentityKeys
 from zerotrust.server.portal.jwks import PATH, jwks_endpoint
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database.open(f"sqlite:///{tmp_path / 'state.db'}")
+    opened = Database.open(migrated_sqlite(tmp_path / "state.db"))
     yield opened
     opened.close()
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from joserfc import jws
 
+from tests.support.databases import migrated_sqlite
 from tests.unit.server.gated_proxy import GatedProxy
 from zerotrust.access.profiles import PROFILES
 from zerotrust.db.database import Database
@@ -25,7 +26,7 @@ OPEN = {**FAMILY, "paths": [{"match": ["/open"], "allow": "anyone"}]}
 
 @pytest.fixture
 async def identity(tmp_path: Path) -> AsyncIterator[BackendIdentity]:
-    database = Database.open(f"sqlite:///{tmp_path / 'state.db'}")
+    database = Database.open(migrated_sqlite(tmp_path / "state.db"))
     keys = IdentityKeys(database, tmp_path)
     await keys.load()
     yield BackendIdentity(keys, "auth.example.com")
