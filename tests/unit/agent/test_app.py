@@ -493,7 +493,7 @@ async def test_draining_completes_requests_and_moves_new_ones(scenario: Scenario
     scenario.first.go.set()
     assert (await waiting.read_response()).body == b"first"
     await socket.wait_end()
-    await asyncio.wait_for(draining, 2)
+    await asyncio.wait_for(draining, 20)
     for client in (waiting, socket):
         client.abort()
 

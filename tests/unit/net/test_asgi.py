@@ -202,7 +202,7 @@ async def test_slow_bodies_get_408(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asgi, "BODY_TIMEOUT", 0.01)
     client = Client(starlette())
     assert await client.ask("POST /form", "Content-Length: 5", body=b"1") == b""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not (said := await client.hear()):
             await asyncio.sleep(0.005)
     assert said.startswith(b"HTTP/1.1 408 ")
@@ -304,7 +304,7 @@ async def test_a_stream_of_starlette_ends_with_its_client() -> None:
     client = Client(Starlette(routes=[Route("/", endless)]))
     assert (await client.ask("GET /")).endswith(b"1\r\na\r\n")
     client.connection.connection_lost(None)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await closed.wait()
 
 

@@ -147,7 +147,7 @@ class GreetingListener:
         return found
 
     async def greeting(self, tls: ssl.SSLContext) -> bytes:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             reader, writer = await asyncio.open_connection(
                 "127.0.0.1", self.port, ssl=tls, server_hostname="localhost"
             )
@@ -186,12 +186,12 @@ async def test_silent_connections_keep_no_one_out(
 ) -> None:
     monkeypatch.setattr(listen, "WARNING_INTERVAL", 0.05)
     silent = await listener.silent(30)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert await silent[-1].read() == b"", (
             "the last found all places taken by others of its network"
         )
     assert await listener.greeting(listener.agent) == b"welcome"
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert await silent[0].read() == b"", "the first had to give its place"
     await eventually(lambda: len(listener.refused) >= 2, "both are told of")
     assert (
@@ -220,6 +220,6 @@ async def test_a_silent_handshake_times_out(
 ) -> None:
     monkeypatch.setattr(listen, "HANDSHAKE_TIMEOUT", 0.05)
     (reader,) = await listener.silent(1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert await reader.read() == b""
     assert [why for _, why in listener.refused] == ["timed out"]

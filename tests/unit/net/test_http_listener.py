@@ -81,7 +81,7 @@ class Scenario:
         await client.send_head("GET", "/")
         await eventually(lambda: len(self.answers.waiting) > before, "the request is there")
 
-    async def drain(self, seconds: float = 10) -> "asyncio.Task[None]":
+    async def drain(self, seconds: float = 60) -> "asyncio.Task[None]":
         await self.listening.close()
         return asyncio.create_task(self.listener.drain(seconds))
 
@@ -106,7 +106,7 @@ async def test_draining_answers_running_requests_and_closes(scenario: Scenario) 
     response = await client.read_response()
     assert response.get("connection") == "close"
     await client.wait_end()
-    await asyncio.wait_for(draining, 2)
+    await asyncio.wait_for(draining, 20)
     client.abort()
 
 
@@ -119,7 +119,7 @@ async def test_a_request_on_a_kept_connection_is_still_served(scenario: Scenario
     await scenario.ask(client)
     scenario.answers.answer()
     assert (await client.read_response()).get("connection") == "close"
-    await asyncio.wait_for(draining, 2)
+    await asyncio.wait_for(draining, 20)
     client.abort()
 
 
@@ -136,14 +136,14 @@ async def test_announced_keep_alive_is_honoured(scenario: Scenario) -> None:
     await scenario.ask(client)
     scenario.answers.answer()
     assert (await client.read_response()).get("connection") == "close"
-    await asyncio.wait_for(draining, 2)
+    await asyncio.wait_for(draining, 20)
     client.abort()
 
 
 async def test_idle_connections_are_closed_when_draining(scenario: Scenario) -> None:
     clients = [await scenario.open() for _ in range(3)]
     draining = await scenario.drain()
-    await asyncio.wait_for(draining, 2)
+    await asyncio.wait_for(draining, 20)
     for client in clients:
         assert await client.wait_end() < 2
         client.abort()
@@ -153,7 +153,7 @@ async def test_idle_connections_are_closed_when_draining(scenario: Scenario) -> 
 async def test_draining_ends_after_its_timeout(scenario: Scenario) -> None:
     client = await scenario.open()
     await scenario.ask(client)
-    await asyncio.wait_for(await scenario.drain(0.1), 2)
+    await asyncio.wait_for(await scenario.drain(0.1), 20)
     await asyncio.wait_for(scenario.listener.ended(0.1), 2)
     client.abort()
 
@@ -166,7 +166,7 @@ async def test_draining_keeps_upgraded_connections(scenario: Scenario) -> None:
     connection.respond(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n", 101, Kind.TUNNEL, 0, announce=False
     )
-    await asyncio.wait_for(await scenario.drain(), 2)
+    await asyncio.wait_for(await scenario.drain(), 20)
     connection.respond_data(b"goes on", end=False)
     assert (await client.read_response()).status == 101
     assert await client.read_exactly(7) == b"goes on"
@@ -182,7 +182,7 @@ async def test_queued_connections_are_served(scenario: Scenario) -> None:
     await eventually(lambda: len(scenario.answers.waiting) == 20, "all are there")
     for _ in late:
         scenario.answers.answer()
-    await asyncio.wait_for(draining, 2)
+    await asyncio.wait_for(draining, 20)
     for one in late:
         assert one.recv(1000).startswith(b"HTTP/1.1 200 OK\r\n")
         one.close()

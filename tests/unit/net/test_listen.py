@@ -37,7 +37,7 @@ async def hello(port: int, host: str = "127.0.0.1") -> bool:
         reader, writer = await asyncio.open_connection(host, port)
     except ConnectionRefusedError:
         return False
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         said = await reader.read()
     writer.close()
     return said == b"hello"
@@ -138,7 +138,7 @@ async def test_transports_are_aiofastnets() -> None:
     port = free_port()
     listening = await listen_plain(f"127.0.0.1:{port}", Kept, key="k")
     _, writer = await asyncio.open_connection("127.0.0.1", port)
-    transport = await asyncio.wait_for(made, 5)
+    transport = await asyncio.wait_for(made, 20)
     assert type(transport).__module__.startswith("aiofastnet")
     transport.close()
     writer.close()
@@ -166,7 +166,7 @@ async def test_agents_are_accepted_until_it_is_closed() -> None:
     await former.close()
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET / HTTP/1.1\r\n\r\n")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not refusals:
             await asyncio.sleep(0.01)
     writer.close()

@@ -54,7 +54,7 @@ async def test_work_that_returns_is_not_restarted() -> None:
         pass
 
     task = running.supervise(work, "done")
-    await asyncio.wait_for(task, 1)
+    await asyncio.wait_for(task, 20)
     assert not running.running
 
 

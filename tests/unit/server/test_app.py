@@ -51,7 +51,7 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> list[Logging]:
 
 def accepts(port: int, host: str = "127.0.0.1") -> bool:
     try:
-        socket.create_connection((host, port), timeout=5).close()
+        socket.create_connection((host, port), timeout=20).close()
     except ConnectionRefusedError:
         return False
     return True
