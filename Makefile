@@ -7,7 +7,8 @@
 # make soak   run the soak test for half an hour: broken links, short clients
 # make check  check format, lint, types and layers, and run the unit tests not marked slow: under a minute, before a commit
 # make lint   the same without tests; make unit: run all unit tests
-# make coverage  run all unit tests and check the coverage of each package (scripts/check_coverage.py)
+# make coverage  run the unit tests not marked large, with few Hypothesis examples, and check the coverage of each
+#                package (scripts/check_coverage.py)
 # make image  build and test the container image; without Docker or Podman, run its steps on this machine
 
 PYTHON ?= python3
@@ -41,7 +42,7 @@ unit: $(VENV)/test.stamp
 JOBS ?= 2
 coverage: $(VENV)/test.stamp
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest -q tests/unit tests/test_*.py -n $(JOBS) --dist loadgroup
+	@$(BIN)/coverage run -m pytest -q tests/unit tests/test_*.py -n $(JOBS) --dist loadgroup -m "not large" --hypothesis-profile coverage
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage json --quiet -o build/coverage/report.json
 	@$(BIN)/python scripts/check_coverage.py build/coverage/report.json

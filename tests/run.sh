@@ -132,8 +132,18 @@ compile_beside
 run "format, lint, types, layers" static
 run "unit tests, with coverage" timeout --signal INT --kill-after 60 1500 \
     make --no-print-directory VENV="${VENV:-.venv}" JOBS="$((JOBS + 1))" coverage
+
+compiled=(tests/unit/{tunnel,http,balancing,routing,net}) # these rooms run whole in the compiled stage
+thorough() { # of the other rooms, the tests that the stage with coverage leaves out or runs with few examples
+    local files
+    mapfile -t files < <(grep -rlE --include='test_*.py' '^from hypothesis|pytest\.mark\.large' tests/unit |
+        grep -vFf <(printf '%s/\n' "${compiled[@]}") | sort)
+    tests -m "hypothesis or large" "${files[@]}"
+}
+
+run "unit tests, thorough" thorough
 run "compiling the data path" compile
-run "unit tests, compiled" tests tests/unit/tunnel tests/unit/http tests/unit/balancing tests/unit/routing tests/unit/net
+run "unit tests, compiled" tests "${compiled[@]}"
 speed() { # a short `make bench-check` that detects large regressions; it measures a fallen ratio twice
     "$BIN/python" -m benchmarks --quick --only GET --check benchmarks/baseline.json --tolerance 0.4 --out build/bench
 }

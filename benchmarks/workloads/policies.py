@@ -11,6 +11,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import count
 from typing import Any, Final
 
@@ -68,6 +69,7 @@ def is_accepted(told: Policy) -> bool:
         return False
 
 
+@cache
 def largest(case: Case) -> int:
     """Return the number of the largest policy of a kind that is accepted."""
     return bisect_left(

@@ -1027,6 +1027,7 @@ LOOPS: Final[dict[str, Callable[[], asyncio.AbstractEventLoop]]] = {
 }
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("moment", Moment)
 @pytest.mark.parametrize("method", METHODS)

@@ -14,6 +14,7 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from tests.support.examples import examples
 from tests.support.transport import FakeTransport
 from tests.support.tunnel import WELCOME, message
 from zerotrust.agent.server_endpoint import ServerEndpoint
@@ -465,7 +466,7 @@ SERVICES: list[dict[str, Any]] = [
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400))
 @given(
     st.one_of(st.just(b"GET"), token),
     st.binary(max_size=12),

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from zerotrust.balancing.balance import Balancer, Candidate, make_balancer
 from zerotrust.model.upstream import Policy
 
@@ -181,7 +182,7 @@ def test_least_conn_spreads_lasting_requests_by_weight(weights: list[int]) -> No
 
 
 @given(st.lists(st.integers(1, 100), min_size=2, max_size=6), st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 def test_ip_hash_moves_only_clients_of_a_removed_upstream(
     weights: list[int], data: st.DataObject
 ) -> None:
@@ -202,7 +203,7 @@ def test_ip_hash_moves_only_clients_of_a_removed_upstream(
 
 
 @given(st.lists(st.integers(1, 100), min_size=2, max_size=6), st.integers(2, 50))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 def test_ip_hash_with_more_weight_takes_no_client_away(weights: list[int], times: int) -> None:
     before = places(upstreams(weights))
     heavier = upstreams([weights[0] * times, *weights[1:]])

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from zerotrust.balancing.health import HealthState
 from zerotrust.balancing.passive_health import Failure
 from zerotrust.balancing.upstream_pool import MAX_RETRY_AFTER, PooledUpstream, UpstreamPool
@@ -311,7 +312,7 @@ EVENTS = st.tuples(
     bound=st.sampled_from([None, 4]),
     events=st.lists(EVENTS, max_size=60),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 def test_any_sequence_of_events_keeps_the_pool_consistent(
     policy: Policy,
     weights: list[int],

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from tests.support.examples import examples
 from zerotrust.config.document import LARGEST
 from zerotrust.config.key_report import keys
 from zerotrust.config.load import Loaded, check, examine, load_agent, load_server, reload_agent
@@ -378,9 +379,7 @@ ROOTS = st.dictionaries(KEYS, TREES, max_size=5).map(
 
 
 @pytest.mark.slow
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(300))
 @given(text=ROOTS | st.text(max_size=60) | st.text("-:{}[]&*!|>'\"%@`# \n\tab1<", max_size=40))
 def test_any_text_either_loads_or_is_refused_in_words(tmp_path: Path, text: str) -> None:
     path = tmp_path / "any.yaml"
@@ -395,7 +394,7 @@ def test_any_text_either_loads_or_is_refused_in_words(tmp_path: Path, text: str)
         assert "\n" not in str(problem)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=60))
 def test_any_bytes_either_load_or_are_refused_in_words(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "any.yaml"

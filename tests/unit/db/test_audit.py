@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
+from tests.support.examples import examples
 from zerotrust.db import audit
 from zerotrust.db.audit import ORIGIN, AuditHashChain
 from zerotrust.db.database import Database
@@ -240,7 +241,7 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     database.close()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(
     number=st.integers(1, RECORDS),
     column=st.sampled_from(COLUMNS),

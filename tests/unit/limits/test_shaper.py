@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from zerotrust.limits.shaper import MAX_CLIENTS, Bucket, Flow, Shaper, burst_of, turn_of
 
 CLIENTS = [b"203.0.113.1", b"203.0.113.2", b"2001:db8::1"]
@@ -87,7 +88,7 @@ STEPS = st.lists(
 
 
 @given(RATES, STEPS, st.sampled_from([0.0, 0.005, 0.5]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 def test_no_more_than_rate_and_burst_passes_in_any_time(
     rate: float, steps: list[tuple[int, int, float]], late: float
 ) -> None:
@@ -103,7 +104,7 @@ def test_no_more_than_rate_and_burst_passes_in_any_time(
 
 
 @given(RATES, st.none() | RATES, STEPS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 def test_limits_hold_for_each_client_and_for_all(
     each: float, total: float | None, steps: list[tuple[int, int, float]]
 ) -> None:
@@ -123,7 +124,7 @@ def test_limits_hold_for_each_client_and_for_all(
 
 
 @given(st.integers(2, 8), st.sampled_from([20_000.0, 2e6]), st.booleans())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30))
 def test_busy_flows_get_equal_shares(count: int, rate: float, by_client: bool) -> None:
     """Streams share a limit evenly, and so do clients if each has a limit (here a high one)."""
     clock = Clock(total=rate, per_client=rate * 10 if by_client else None)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.unit.middleware.policy_runner import SECRET, forwarded, policy, request, run
 from zerotrust.middleware.basic_auth import BasicAuthMiddleware
 from zerotrust.middleware.interface import Answer, NeedsVerification, Request
@@ -178,7 +179,7 @@ def test_users_whose_file_was_not_read() -> None:
         BasicAuthMiddleware(BasicAuthConfig(users_file="x"), secret=SECRET)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 @given(st.binary(max_size=60))
 def test_only_the_right_credentials_pass(raw: bytes) -> None:
     answer = run(policy(("basic_auth", {"users": {"ann": ANN}})), request(authorization(raw)))

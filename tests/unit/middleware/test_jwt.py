@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
@@ -284,7 +284,6 @@ def test_hostile_tokens(text: str) -> None:
     assert not passes(signed_by(RSA, "RS256"), text)
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(max_size=30), min_size=1, max_size=5))
 def test_any_token_is_answered(parts: list[bytes]) -> None:
     text = ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
@@ -304,7 +303,6 @@ NAMES = st.sampled_from(["alg", "typ", "kid", "crit", "b64", "jwk", "enc", "zip"
 BY_SECRET, BY_KEY = guarded(), signed_by(RSA, "RS256")
 
 
-@settings(deadline=None)
 @given(st.dictionaries(NAMES, JSON, max_size=4))
 def test_any_header_of_a_token_is_answered(header: dict[str, Any]) -> None:
     assert not passes(BY_SECRET, unsigned(header, "AAAA"))
@@ -314,7 +312,6 @@ def test_any_header_of_a_token_is_answered(header: dict[str, Any]) -> None:
 CLAIMS = st.sampled_from(["exp", "nbf", "iat", "iss", "aud", "sub", "jti", "role"])
 
 
-@settings(deadline=None)
 @given(st.dictionaries(CLAIMS, JSON, max_size=4))
 def test_any_signed_claims_are_answered(claims: dict[str, Any]) -> None:
     found = guarded(issuer="i", audience="a", required_claims={"role": "r"})

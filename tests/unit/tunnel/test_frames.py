@@ -2,6 +2,7 @@ import time
 import tracemalloc
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,6 +61,7 @@ def test_the_rest_of_a_frame_costs_nothing_for_what_comes_with_it() -> None:
     assert most < 10_000
 
 
+@pytest.mark.large
 def test_one_byte_at_a_time_is_linear() -> None:
     def cost(count: int) -> float:
         data = encode(0x22, 0, 2, bytes(60_000)) * count

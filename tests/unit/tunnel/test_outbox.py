@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from tests.support.examples import examples
 from tests.support.tunnel import (
     REQUEST,
     Owner,
@@ -212,6 +213,7 @@ def test_a_session_whose_peer_does_not_read_is_closed() -> None:
     assert not owner.session.has_output
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("size", [0, 1, 3])
 def test_tiny_frames_count_with_the_memory_that_they_take(size: int) -> None:
     owner = server()
@@ -669,6 +671,6 @@ class Congestion(RuleBasedStateMachine):
 
 
 Congestion.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=examples(150), stateful_step_count=50, suppress_health_check=list(HealthCheck)
 )
 TestCongestion = pytest.mark.slow(Congestion.TestCase)

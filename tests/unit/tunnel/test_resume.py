@@ -538,4 +538,4 @@ class Breaking(RuleBasedStateMachine):
 
 
 TestBreaking = pytest.mark.slow(Breaking.TestCase)
-TestBreaking.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestBreaking.settings = settings(stateful_step_count=40)

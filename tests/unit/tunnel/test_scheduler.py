@@ -86,6 +86,7 @@ def test_many_who_send_little_leave_something_to_bulk() -> None:
     assert sent[bulk.id] > total / len(small) / 4
 
 
+@pytest.mark.large
 def test_nobody_starves() -> None:
     """A ready stream is served before the others have sent a few turns each."""
     for seed in range(20):

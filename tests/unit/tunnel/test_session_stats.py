@@ -5,6 +5,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.tunnel import Pair, RecordingSink, joined
 from zerotrust.tunnel.binary import pack_head
 from zerotrust.tunnel.codes import Code, FrameType
@@ -73,7 +74,7 @@ def test_sums() -> None:
     assert (both.sessions, both.detached, both.streams, both.most) == (3, 1, 1, usage.most)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(st.randoms(use_true_random=False))
 def test_what_is_queued_is_what_the_streams_have_queued(rng: random.Random) -> None:
     pair = joined(agent_options=SessionOptions(replay_bytes=200_000))

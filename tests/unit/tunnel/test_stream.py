@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from tests.support.examples import examples
 from tests.support.tunnel import REQUEST, Owner, RecordingSink, joined
 from tests.unit.tunnel.test_codes import rows
 from zerotrust.errors import RemoteProtocolError
@@ -438,6 +439,6 @@ class TwoSessions(RuleBasedStateMachine):
 
 
 TwoSessions.TestCase.settings = settings(
-    max_examples=120, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=examples(120), stateful_step_count=50, suppress_health_check=list(HealthCheck)
 )
 TestTwoSessions = pytest.mark.slow(TwoSessions.TestCase)

@@ -17,6 +17,7 @@ from zerotrust.model import middleware as model
 from zerotrust.routing.query import MAX_QUERY_BYTES
 
 
+@pytest.mark.large
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_largest_policy_is_at_a_bound(case: Case) -> None:
@@ -30,6 +31,7 @@ def test_the_largest_policy_is_at_a_bound(case: Case) -> None:
         assert held(guard, head, b"203.0.113.9") > 0
 
 
+@pytest.mark.large
 @pytest.mark.slow
 def test_each_kind_of_handler_is_measured() -> None:
     """Exempt are middleware without effect, and basic_auth, whose hash a thread computes."""

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
 from tests.conftest import Measured
-from tests.support.databases import Cluster
+from tests.support.databases import Cluster, migrated_sqlite
 from tests.support.people import CHALLENGE, HOST, VERIFIER, Store, Stores, access, stores
 from tests.support.waiting import eventually
 from zerotrust.access.subject import ACCESS_WITHDRAWN, SESSION_ENDED, SIGNED_OUT, CredentialKind
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def shared(postgresql: Cluster) -> Iterator[Stores]:
     """Servers that share a PostgreSQL database."""
-    with stores(postgresql.new()) as made:
+    with stores(postgresql.migrated()) as made:
         yield made
 
 
@@ -89,6 +89,7 @@ async def test_another_server_follows(shared: Stores) -> None:
         )
 
 
+@pytest.mark.large
 @pytest.mark.slow
 @pytest.mark.xdist_group("postgresql")
 @pytest.mark.timeout(90)
@@ -224,7 +225,7 @@ async def test_a_sqlite_server_is_never_blind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "FOLLOW_EACH", 0.01)
-    with stores(f"sqlite:///{tmp_path}/state.db") as servers:
+    with stores(migrated_sqlite(tmp_path / "state.db")) as servers:
         store = await servers.start()
         turns, touch = 0, store.state.touch
 
@@ -439,6 +440,7 @@ def fill(session: Session, *, users: int, sign_ins: int, passes: int, now: int) 
         session.execute(text("ANALYZE"))
 
 
+@pytest.mark.large
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_a_hundred_thousand_passes_take_a_kibibyte_each_at_most(
@@ -470,6 +472,7 @@ async def test_a_hundred_thousand_passes_take_a_kibibyte_each_at_most(
     measured(f"{kind}: reconfigured in {time.perf_counter() - begun:.2f} s")
 
 
+@pytest.mark.large
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_ten_thousand_passes_end_quickly(servers: Stores, measured: Measured) -> None:

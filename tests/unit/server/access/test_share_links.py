@@ -248,6 +248,7 @@ async def test_a_pin_opens_its_host_until_it_is_changed(servers: Stores) -> None
     ]
 
 
+@pytest.mark.large
 @pytest.mark.slow
 @pytest.mark.timeout(60)
 async def test_a_thousand_guesses_put_a_pin_to_sleep_and_its_passes_go_on(store: Store) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tests.support.agent_sessions import join
+from tests.support.examples import examples
 from zerotrust.enrollment.grant_table import GrantTable
 from zerotrust.server.agents import offline_agents
 from zerotrust.server.agents.offline_agents import KEPT_FOR
@@ -732,6 +733,6 @@ class Schedules(RuleBasedStateMachine):
 
 
 Schedules.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=20, deadline=None, phases=PHASES
+    max_examples=examples(60), stateful_step_count=20, phases=PHASES
 )
 TestSchedules = Schedules.TestCase

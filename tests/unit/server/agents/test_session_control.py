@@ -211,6 +211,7 @@ def silent() -> Iterator[None]:
     structlog.reset_defaults()
 
 
+@pytest.mark.large
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.usefixtures("silent")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from fido2.utils import websafe_decode, websafe_encode
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.authenticator import Authenticator
@@ -290,7 +290,6 @@ NAMES = [
 ]
 
 
-@settings(deadline=None)  # keys are made, on a machine that may be busy
 @given(
     junk=st.one_of(st.text(max_size=30), VALUES.map(json.dumps)),
     name=st.sampled_from(NAMES),
@@ -314,7 +313,6 @@ async def test_any_answer_is_verified_or_refused(
             await ceremony.verify_sign_in(text, Known())
 
 
-@settings(deadline=None)
 @given(cut=st.integers(0, 400), flipped=st.integers(1, 255), at=st.integers(0, 400))
 async def test_a_changed_authenticator_answer_is_refused(cut: int, flipped: int, at: int) -> None:
     ceremony = PasskeyCeremony(rp_id=RP_ID, origin=ORIGIN, keys=Keys())

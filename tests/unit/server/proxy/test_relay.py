@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.support.examples import examples
 from tests.unit.server.proxy_fixture import ProxyFixture
 from tests.unit.server.two_tenants import EVIL, GOOD, Client, TwoTenants
 from zerotrust.server.proxy.relay import Relay
@@ -374,6 +375,7 @@ class Attack:
         assert client.switched or self.stream not in self.tenants.evil.open
 
 
+@pytest.mark.large
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("status", STATUSES)
@@ -509,8 +511,7 @@ class TenantsMachine(RuleBasedStateMachine):
 
 TestTenants = pytest.mark.slow(pytest.mark.timeout(120)(TenantsMachine.TestCase))
 TestTenants.settings = settings(
-    max_examples=300,
+    max_examples=examples(300),
     stateful_step_count=30,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.server.multi_agent_proxy import HOST, Agent, MultiAgentProxy
@@ -399,7 +399,6 @@ def pieces_of(body: bytes, draw: Any) -> Iterator[bytes]:
         body = body[size:]
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_a_backend_never_sees_a_request_twice_that_it_may_not(data: st.DataObject) -> None:
     draw = data.draw

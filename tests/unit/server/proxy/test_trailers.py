@@ -5,7 +5,7 @@ from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -93,7 +93,6 @@ def allowed(block: bytes, *, edits: bool, passed: list[str]) -> bool:
     )
 
 
-@settings(max_examples=100, deadline=None)
 @given(LINES | CANONICAL, st.booleans(), st.sampled_from([[], PASSED]))
 def test_nothing_else_reaches_the_agent(lines: bytes, edits: bool, passed: list[str]) -> None:
     async def check() -> None:
@@ -103,7 +102,6 @@ def test_nothing_else_reaches_the_agent(lines: bytes, edits: bool, passed: list[
     asyncio.run(check())
 
 
-@settings(max_examples=100, deadline=None)
 @given(LINES | CANONICAL | st.binary(max_size=30), st.booleans(), st.sampled_from([[], PASSED]))
 def test_nothing_else_reaches_the_client(payload: bytes, edits: bool, passed: list[str]) -> None:
     async def check() -> None:
