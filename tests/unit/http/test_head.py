@@ -1,5 +1,3 @@
-from collections.abc import Callable
-
 import httptools
 import pytest
 from hypothesis import given
@@ -50,16 +48,16 @@ def refusal(*lines: bytes, start: bytes = b"GET / HTTP/1.1", host: bytes = HOST)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-@pytest.mark.parametrize("step", [1, 7, 1 << 20])
-def test_every_ambiguous_request_is_refused_or_means_one_thing(case: Case, step: int) -> None:
-    pieces = cut(case.raw, range(0, len(case.raw), step))
-    if case.expectation == "refused":
-        with pytest.raises(HttpError):
-            read_request(pieces)
-    else:
-        read = read_request(pieces)
-        assert read is not None
-        assert read[3] == b""
+def test_every_ambiguous_request_is_refused_or_means_one_thing(case: Case) -> None:
+    for step in (1, 7, 1 << 20):
+        pieces = cut(case.raw, range(0, len(case.raw), step))
+        if case.expectation == "refused":
+            with pytest.raises(HttpError):
+                read_request(pieces)
+        else:
+            read = read_request(pieces)
+            assert read is not None
+            assert read[3] == b""
 
 
 def test_the_table_is_large_and_its_names_are_unique() -> None:
@@ -137,12 +135,12 @@ def test_long_connection_fields_are_parsed() -> None:
 @pytest.mark.parametrize(
     "name", sorted(SPOOFABLE | {prefix + b"x" for prefix in SPOOFABLE_PREFIXES})
 )
-@pytest.mark.parametrize("spell", [bytes.lower, bytes.upper, bytes.title])
-def test_spoofable_fields_are_kept_apart(name: bytes, spell: Callable[[bytes], bytes]) -> None:
-    line = spell(name) + b": evil"
-    for lines in ([line, b"X-Kept: 1"], [b"X-Kept: 1", line]):  # first, and not
-        fields = request(*lines).fields
-        assert (fields.lines, fields.spoofable) == (b"X-Kept: 1\r\n", line + b"\r\n")
+def test_spoofable_fields_are_kept_apart(name: bytes) -> None:
+    for spelled in (name.lower(), name.upper(), name.title()):
+        line = spelled + b": evil"
+        for lines in ([line, b"X-Kept: 1"], [b"X-Kept: 1", line]):  # first, and not
+            fields = request(*lines).fields
+            assert (fields.lines, fields.spoofable) == (b"X-Kept: 1\r\n", line + b"\r\n")
     if b"-" in name:
         fields = request(line.replace(b"-", b"_", 1), b"X-Kept: 1").fields
         assert (fields.lines, fields.spoofable) == (b"X-Kept: 1\r\n", b"")
