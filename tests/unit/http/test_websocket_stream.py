@@ -57,6 +57,14 @@ pings = st.binary(max_size=125).map(lambda payload: [Frame(Opcode.PING, payload)
 pongs = st.binary(max_size=125).map(lambda payload: [Frame(Opcode.PONG, payload)])
 
 
+@pytest.mark.parametrize("client", [False, True])
+@pytest.mark.parametrize("size", [0, 125, 126, 0xFFFF, 0x10000])
+def test_a_header_on_both_sides_of_each_length(size: int, client: bool) -> None:
+    data = WebSocketStream(client=client).header(size) + bytes(size)
+    [frame] = frames_of(data, by_client=client)
+    assert (frame.opcode, frame.data) == (Opcode.BINARY, bytes(size))
+
+
 @given(st.lists(messages | pings | pongs, max_size=5), st.booleans(), st.integers())
 def test_bytes_come_out_as_they_went_in(
     sent: list[list[Frame]], by_client: bool, seed: int
