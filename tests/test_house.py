@@ -388,12 +388,13 @@ def pytest_of_its_own(folder: Path) -> str:
     clean["PYTHONPATH"] = str(ROOT)
     clean["TEARDOWN_SECONDS"] = "5"
     said = subprocess.run(
-        command, check=False, cwd=folder, env=clean, capture_output=True, text=True, timeout=80
+        command, check=False, cwd=folder, env=clean, capture_output=True, text=True, timeout=240
     )
     return said.stdout + said.stderr
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_group_of_tests_stays_in_one_process(tmp_path: Path) -> None:
     """Else each process starts what the tests of a module share: most of the time of the
     component tests."""
@@ -410,6 +411,7 @@ def test_a_group_of_tests_stays_in_one_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_test_that_does_not_end_costs_no_other(tmp_path: Path) -> None:
     """It ends its process: what that had finished is not run again, what it had not yet is, and
     the run ends."""
