@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Run all tests, the fastest stages first. `make test` calls this script after it made the virtual environment.
 #
-#   FUZZ_SECONDS=30   seconds for each fuzz target
+#   FUZZ_SECONDS=15   seconds for each fuzz target
 #   FUZZ_SEED=1       seed of the fuzzer; 0 takes a random one
 #   JOBS=2            number of test processes
 set -euo pipefail
@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 
 BIN=${VENV:-.venv}/bin
 JOBS=${JOBS:-2}
-FUZZ_SECONDS=${FUZZ_SECONDS:-30}
+FUZZ_SECONDS=${FUZZ_SECONDS:-15}
 FUZZ_SEED=${FUZZ_SEED:-1}
 mkdir -p build
 
@@ -149,9 +149,8 @@ speed() { # a short `make bench-check` that detects large regressions; it measur
 }
 
 run "speed against Caddy alone" speed
-# Component tests wait most of the time: one process more than JOBS.
-run "component tests" tests -n "$((JOBS + 1))" --durations=15 tests/component
-run "browser tests" tests tests/browser
+# These tests wait most of the time: one process more than JOBS.
+run "component and browser tests" tests -n "$((JOBS + 1))" --durations=15 tests/component tests/browser
 if "$BIN/python" -c 'import atheris' 2>/dev/null; then
     run "fuzzing" fuzz
 else
