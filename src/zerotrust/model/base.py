@@ -26,7 +26,7 @@ class Model(BaseModel):
     A model keeps unknown keys, so that the loader can report them (`config.unknown_keys`).
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True, defer_build=True)
 
 
 def parse_duration(value: object) -> object:

@@ -38,8 +38,7 @@ from zerotrust.net.tls import tunnel_server
 from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.pki import key_pair_files
 from zerotrust.pki.identity import serial_of
-from zerotrust.server.access_section import AccessSection
-from zerotrust.server.access_service import AccessService
+from zerotrust.server.access_section import AccessSection, build_access
 from zerotrust.server.agents.hash_speed import measure_hash_speed
 from zerotrust.server.agents.listener import AgentListener
 from zerotrust.server.agents.policy_quota import most_memory
@@ -217,7 +216,7 @@ class Server:
         # People, and who may enter; only with the section `access`.
         self.access = AccessSection(
             config,
-            build=partial(AccessService, database=database, tasks=tasks, registry=self.registry),
+            build=partial(build_access, database=database, tasks=tasks, registry=self.registry),
             ingress=self.ingress,
             registrar=registrar,
             authorization=self.authorization,

@@ -14,11 +14,9 @@ import sys
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
-
 from zerotrust.errors import SetupError
 from zerotrust.model.logging import Logging
+from zerotrust.telemetry.plain_structlog import structlog
 
 LEVELS: Final = {
     "debug": logging.DEBUG,
@@ -77,7 +75,7 @@ class _Writer(structlog.WriteLogger):
 def logger(name: str) -> structlog.typing.FilteringBoundLogger:
     """Return the logger of this name. The same name gives the same logger."""
     if name not in LOGGERS:
-        LOGGERS[name] = structlog.get_logger(name)  # noqa: TID251 - the only call
+        LOGGERS[name] = structlog.get_logger(name)
     found: structlog.typing.FilteringBoundLogger = LOGGERS[name]
     return found
 
@@ -91,7 +89,7 @@ def configure(settings: Logging) -> None:
     file, owned = _open(settings.output)
     SINK.redirect(file, owned=owned)
     level = LEVELS[settings.level]
-    shared: list[Processor] = [
+    shared: list[structlog.typing.Processor] = [
         _named,
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -129,7 +127,7 @@ def _open(output: str) -> tuple[TextIO, bool]:
         ) from error
 
 
-def _renderers(form: str, *, colors: bool) -> list[Processor]:
+def _renderers(form: str, *, colors: bool) -> list[structlog.typing.Processor]:
     if form == "json":
         return [
             structlog.processors.format_exc_info,
@@ -143,14 +141,18 @@ def _renderers(form: str, *, colors: bool) -> list[Processor]:
     ]
 
 
-def _named(logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+def _named(
+    logger: structlog.typing.WrappedLogger, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
     """Add the logger's name to an event."""
     if name := getattr(logger, "name", ""):
         event["logger"] = name
     return event
 
 
-def _printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+def _printable(
+    _logger: structlog.typing.WrappedLogger, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
     """Escape control characters, so that a client's input cannot control the reader's terminal."""
     for key, value in event.items():
         if isinstance(value, str) and not value.isprintable() and key not in ("exception", "stack"):
@@ -159,7 +161,9 @@ def _printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventD
 
 
 def _route_standard_library(
-    level: int, shared: list[Processor], renderers: list[Processor]
+    level: int,
+    shared: list[structlog.typing.Processor],
+    renderers: list[structlog.typing.Processor],
 ) -> None:
     handler = logging.StreamHandler(SINK)
     handler.setFormatter(

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from tests.support.authorities import issue_server_at
 from tests.support.client import Client
+from tests.support.imports import imported_by
 from tests.support.inprocess_stack import (
     Backend,
     RunningAgent,
@@ -22,6 +23,7 @@ from tests.support.inprocess_stack import (
 from tests.support.ports import closed_port, free_port
 from tests.support.waiting import eventually
 from zerotrust.agent import app, connection, enrollment_client
+from zerotrust.cli.main import SERVER_PACKAGES
 from zerotrust.errors import PkiError, SetupError
 from zerotrust.model.agent import AgentConfig
 from zerotrust.model.logging import Logging
@@ -41,6 +43,14 @@ ONE, TWO = "one.example.com", "two.example.com"
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> StackFiles:
     return StackFiles(tmp_path_factory.mktemp("stack"))
+
+
+def test_the_agent_imports_only_what_it_needs_to_start() -> None:
+    modules = imported_by("zerotrust.agent.app")
+    unneeded = (SERVER_PACKAGES - {"bcrypt"}) | {"httpx2", "rich"}  # cryptography imports bcrypt
+    assert not unneeded & modules
+    rooms = ("zerotrust.server", "zerotrust.caddy", "zerotrust.db", "zerotrust.accounts")
+    assert not {name for name in modules if name.startswith(rooms)}
 
 
 class Scenario:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.imports import imported_by
 from tests.support.inprocess_stack import Backend, RunningServer, StackFiles, dialling, serving
 from tests.support.waiting import eventually
 from zerotrust.errors import SetupError
@@ -29,6 +30,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> StackFiles:
 async def running(files: StackFiles) -> AsyncIterator[RunningServer]:
     async with serving(files) as running:
         yield running
+
+
+def test_a_server_without_access_does_not_import_what_only_access_needs() -> None:
+    modules = imported_by("zerotrust.server.app")
+    unneeded = {"alembic", "authlib", "fido2", "jinja2", "rich", "segno", "starlette"}
+    assert not unneeded & modules
+    assert not {name for name in modules if name.startswith("zerotrust.server.portal")}
 
 
 async def test_access_comes_changes_and_goes_by_a_reload(
