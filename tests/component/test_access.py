@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from tests.conftest import Measured
 from tests.support.backends import Origin, WsEcho
 from tests.support.client import Response
 from tests.support.commands import Commands
@@ -43,8 +44,6 @@ ACCESS: dict[str, Any] = {
     "users": [{"name": "anna", "groups": ["family"]}],
     "rules": RULES,
 }
-CUT = 1.0
-"""Seconds from the end of a command to the end of all that it cuts."""
 
 
 @dataclass
@@ -205,18 +204,22 @@ async def closed(socket: Any) -> tuple[int | None, str, float]:
         return (close.code if close else None, close.reason if close else "", time.monotonic())
 
 
-async def test_clearing_the_pin_ends_its_websockets(protected: Protected, tmp_path: Path) -> None:
+async def test_clearing_the_pin_ends_its_websockets(
+    protected: Protected, tmp_path: Path, measured: Measured
+) -> None:
     token = await protected.machine("ci-bystander")
     cookie = await protected.enter(WS)
     sockets = [await protected.websocket(cookie) for _ in range(5)]
     async with protected.websocket(X_0Trust_Token=token) as bystander:
         ends = [asyncio.create_task(closed(socket)) for socket in sockets]
+        late: list[float] = []
+        begun = time.monotonic()
         assert (await protected.run("pin", "clear", WS)).code == 0
-        done = time.monotonic()
         async with asyncio.timeout(10):
             for code, reason, at in await asyncio.gather(*ends):
                 assert (code, reason) == (1008, "access withdrawn")
-                assert at < done + CUT
+                late.append(at - begun)
+        measured(f"a PIN cleared: 5 WebSockets end within {max(late) * 1000:.0f} ms")
         await bystander.send("still here")
         assert await bystander.recv() == "still here"
     with pytest.raises(InvalidStatus) as refused:
@@ -227,7 +230,9 @@ async def test_clearing_the_pin_ends_its_websockets(protected: Protected, tmp_pa
     assert (await protected.run("pin", "set", WS, "--pin-file", str(pin))).code == 0
 
 
-async def test_disabling_a_user_ends_downloads_and_event_streams(protected: Protected) -> None:
+async def test_disabling_a_user_ends_downloads_and_event_streams(
+    protected: Protected, measured: Measured
+) -> None:
     created = await protected.run("app", "create", "--user", "anna", "--name", "phone")
     assert created.code == 0, created
     token = ("X-0Trust-Token", created.out.strip())
@@ -237,15 +242,16 @@ async def test_disabling_a_user_ends_downloads_and_event_streams(protected: Prot
         assert (await events.read_head()).status == 200
         async with protected.websocket(X_0Trust_Token=token[1]) as socket:
             end = asyncio.create_task(closed(socket))
+            for _ in range(5):
+                assert await events.reader.read(65536), "the events go on"
             rest = asyncio.create_task(until_end(events))
-            await asyncio.sleep(0.5)
-            assert not rest.done()
+            begun = time.monotonic()
             assert (await protected.run("user", "disable", "anna")).code == 0
-            done = time.monotonic()
             async with asyncio.timeout(10):
                 code, _, at = await end
-                assert code == 1008 and at < done + CUT
-                assert await rest < done + CUT
+                assert code == 1008
+                last = max(at, await rest) - begun
+            measured(f"a user disabled: a WebSocket and events end within {last * 1000:.0f} ms")
     assert (await protected.get(APP, "/echo", token)).status == 401
     assert (await protected.run("user", "enable", "anna")).code == 0
 
@@ -264,12 +270,10 @@ async def test_other_rules_end_what_they_no_longer_allow(protected: Protected) -
     token = await protected.machine("ci-rules")
     async with protected.websocket(X_0Trust_Token=token) as socket:
         end = asyncio.create_task(closed(socket))
-        begun = time.monotonic()
         await protected.reload([RULES[0], {"hosts": [WS], "allow": [{"user": "anna"}]}])
         async with asyncio.timeout(15):
-            code, reason, at = await end
+            code, reason, _ = await end
         assert (code, reason) == (1008, "access withdrawn")
-        assert at < begun + 5  # with the time that Caddy takes
     await protected.reload(RULES)
     await protected.stack.server.wait_line("changes=nothing|reloaded.*waiting")
 

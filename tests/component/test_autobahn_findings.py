@@ -14,7 +14,12 @@ from tests.support.pattern import pattern_bytes
 from tests.support.stack import Authority, Stack, service
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.component, pytest.mark.anyio, pytest.mark.timeout(60)]
+pytestmark = [
+    pytest.mark.component,
+    pytest.mark.anyio,
+    pytest.mark.timeout(60),
+    pytest.mark.xdist_group("autobahn_findings"),
+]
 
 TLS, APP, SLOW = "tls.localhost", "app.localhost", "slow.localhost"
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: chat/1\r\n\r\n"

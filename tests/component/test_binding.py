@@ -11,7 +11,12 @@ from tests.support.entrypoint import Entrypoint
 from tests.support.stack import Authority, Service, Stack, service
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.component, pytest.mark.anyio, pytest.mark.timeout(90)]
+pytestmark = [
+    pytest.mark.component,
+    pytest.mark.anyio,
+    pytest.mark.timeout(90),
+    pytest.mark.xdist_group("binding"),
+]
 
 USUAL, WS = "usual.localhost", "ws.localhost"
 BOTH, BOTH_WS = "both.localhost", "both-ws.localhost"

@@ -32,7 +32,7 @@ pytestmark = [
 
 LIFE = int(os.environ.get("CERTIFICATE_SECONDS", "10"))
 """Lifetime of a certificate in seconds; 60 for a long run."""
-ROTATIONS = int(os.environ.get("CERTIFICATE_ROTATIONS", "3"))
+ROTATIONS = int(os.environ.get("CERTIFICATE_ROTATIONS", "2"))
 """Rotations of each agent and of the server."""
 AGENTS = ("agent-a", "agent-b", "agent-c")
 SOCKETS = 6
@@ -176,7 +176,6 @@ async def test_an_agent_whose_certificate_has_ended_comes_back(
     known = {}
     for name in ("away", "revoked", "unknown"):
         known[name] = scenario.issue(name, life=timedelta(seconds=1), ago=timedelta(minutes=1))
-    (scenario.stack.folder / "state").mkdir(mode=0o700)
     database = Database.open(f"sqlite:///{scenario.stack.folder}/state/state.db")
     with database.transaction() as session:
         for name in ("away", "revoked"):

@@ -20,7 +20,6 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.conftest import Measured
 from tests.support.backends import Origin, WsEcho
-from tests.support.namespace import HERE, Namespace
 from tests.support.network import Network
 from tests.support.stack import Agent, Authority, Stack, service
 from tests.support.waiting import eventually
@@ -278,47 +277,6 @@ async def test_a_server_that_is_killed(tmp_path: Path) -> None:
         await scenario.stack.wait_published(APP)
         await eventually(lambda: len(scenario.load.codes) == SOCKETS, "all have ended", 5)
         assert (await scenario.stack.api.get(APP, "/bytes/5", HTTPS)).status == 200
-
-
-async def test_another_address(tmp_path: Path, measured: Measured) -> None:
-    """The agent's machine loses its interface for a while, and then its address."""
-    loop = asyncio.get_running_loop()
-    with Namespace() as place:
-        origin, ws = Origin(tmp_path), WsEcho(tmp_path)
-        for backend in (origin, ws):
-            backend.argv[:0] = place.command
-        async with origin, ws:
-            services = [service(APP, origin.port), service(WS, ws.port)]
-            stack = Stack(
-                tmp_path / "stack",
-                Authority(tmp_path / "pki"),
-                agents={"agent-1": services},
-                with_caddy=False,
-            )
-            stack.listen(HERE)
-            agent = stack.agents["agent-1"]
-            agent.set_up(
-                server={**agent.config["server"], "address": f"{HERE}:{stack.tunnel_port}"}
-            )
-            agent.process.argv[:0] = place.command
-            async with stack, Load(stack).running() as load:
-                place.unplug()
-                await asyncio.sleep(3)
-                since = loop.time()
-                place.plug()
-                plugged = await load.all_heard(since)
-                since = loop.time()
-                place.move("10.203.0.3")
-                moved = await load.all_heard(since)
-                measured(
-                    f"an interface away for 3 s: p99 {plugged:.2f} s; another address: p99"
-                    f" {moved:.2f} s"
-                )
-                load.untouched()
-                assert plugged < RECOVERY + 1, "TCP's own pause has grown to a second or two"
-                assert moved < RECOVERY + 1, (
-                    "the agent looks each second whether it still has its address"
-                )
 
 
 async def test_no_descriptors_left(tmp_path: Path) -> None:

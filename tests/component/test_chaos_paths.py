@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.test_chaos import APP, HTTPS, WS, Load
+from tests.component.test_chaos import APP, HTTPS, RECOVERY, WS, Load
+from tests.conftest import Measured
 from tests.support.backends import Origin, WsEcho
 from tests.support.namespace import HERE, HERE_6, BridgedNamespace, Namespace
 from tests.support.processes import Process
@@ -20,7 +21,7 @@ pytestmark = [
     pytest.mark.component,
     pytest.mark.anyio,
     pytest.mark.timeout(240),
-    pytest.mark.xdist_group("chaos"),
+    pytest.mark.xdist_group("namespace"),
 ]
 
 NAME = "tunnel.test"
@@ -141,3 +142,44 @@ async def test_a_path_that_begins_to_drop_large_packets(tmp_path: Path) -> None:
                 await eventually(lambda: load.uploads > uploads + 1, "uploads go on", 90)
                 await load.all_heard(asyncio.get_running_loop().time(), 60)
                 load.untouched()
+
+
+async def test_another_address(tmp_path: Path, measured: Measured) -> None:
+    """The agent's machine loses its interface for a while, and then its address."""
+    loop = asyncio.get_running_loop()
+    with Namespace() as place:
+        origin, ws = Origin(tmp_path), WsEcho(tmp_path)
+        for backend in (origin, ws):
+            backend.argv[:0] = place.command
+        async with origin, ws:
+            services = [service(APP, origin.port), service(WS, ws.port)]
+            stack = Stack(
+                tmp_path / "stack",
+                Authority(tmp_path / "pki"),
+                agents={"agent-1": services},
+                with_caddy=False,
+            )
+            stack.listen(HERE)
+            agent = stack.agents["agent-1"]
+            agent.set_up(
+                server={**agent.config["server"], "address": f"{HERE}:{stack.tunnel_port}"}
+            )
+            agent.process.argv[:0] = place.command
+            async with stack, Load(stack).running() as load:
+                place.unplug()
+                await asyncio.sleep(3)
+                since = loop.time()
+                place.plug()
+                plugged = await load.all_heard(since)
+                since = loop.time()
+                place.move("10.203.0.3")
+                moved = await load.all_heard(since)
+                measured(
+                    f"an interface away for 3 s: p99 {plugged:.2f} s; another address: p99"
+                    f" {moved:.2f} s"
+                )
+                load.untouched()
+                assert plugged < RECOVERY + 1, "TCP's own pause has grown to a second or two"
+                assert moved < RECOVERY + 1, (
+                    "the agent looks each second whether it still has its address"
+                )

@@ -20,7 +20,12 @@ from tests.support.waiting import eventually
 from zerotrust.pki import ca_directory
 from zerotrust.pki.issuer import ServerNames
 
-pytestmark = [pytest.mark.component, pytest.mark.anyio, pytest.mark.timeout(90)]
+pytestmark = [
+    pytest.mark.component,
+    pytest.mark.anyio,
+    pytest.mark.timeout(90),
+    pytest.mark.xdist_group("host_names"),
+]
 
 APPS, EXACT = "*.apps.localhost", "exact.apps.localhost"
 SOCKETS = "*.ws.localhost"

@@ -14,7 +14,7 @@ from tests.conftest import Measured
 from tests.support.entrypoint import Entrypoint
 from tests.support.processes import Process
 
-SECONDS = float(os.environ.get("SOAK_SECONDS", "30"))
+SECONDS = float(os.environ.get("SOAK_SECONDS", "20"))
 CLIENTS = 20
 MEMORY = 12 * 2**20
 """Bytes by which a process may grow after the warm-up: arenas of Python, one large window."""
@@ -52,6 +52,11 @@ async def settled(process: Process) -> tuple[int, int]:
     return min(memory), min(files)
 
 
+async def all_settled(processes: dict[str, Process]) -> dict[str, tuple[int, int]]:
+    found = await asyncio.gather(*(settled(process) for process in processes.values()))
+    return dict(zip(processes, found, strict=True))
+
+
 async def test_nothing_grows(tmp_path: Path, measured: Measured) -> None:
     async with scene_of(tmp_path, sockets=50, uploads=1) as scenario:
         stop = asyncio.Event()
@@ -64,8 +69,8 @@ async def test_nothing_grows(tmp_path: Path, measured: Measured) -> None:
             await asyncio.sleep(random.uniform(0.5, 2))
             scenario.network.reset()
             if not before and loop.time() > begun_at + SECONDS / 3:
-                before = {name: await settled(process) for name, process in processes.items()}
-        after = {name: await settled(process) for name, process in processes.items()}
+                before = await all_settled(processes)
+        after = await all_settled(processes)
         stop.set()
         await asyncio.gather(*churn)
         scenario.load.untouched()
