@@ -149,8 +149,8 @@ speed() { # a short `make bench-check` that detects large regressions; it measur
 }
 
 run "speed against Caddy alone" speed
-# These tests wait most of the time: one process more than JOBS.
-run "component and browser tests" tests -n "$((JOBS + 1))" --durations=15 tests/component tests/browser
+# These tests wait for more than half of their time.
+run "component and browser tests" tests -n "$((JOBS * 2))" --durations=15 tests/component tests/browser
 if "$BIN/python" -c 'import atheris' 2>/dev/null; then
     run "fuzzing" fuzz
 else

@@ -144,6 +144,17 @@ async def test_the_environment_names_the_proxy(tmp_path: Path) -> None:
             assert "p%40ss" not in agent.process.text() and "p@ss" not in agent.process.text()
 
 
+@pytest.fixture(scope="module")
+async def refused(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ProxiedStack]:
+    """A running server; each test starts the agent, with a proxy of its own."""
+    folder = tmp_path_factory.mktemp("refused")
+    async with Origin(folder) as origin:
+        stack = ProxiedStack(folder, {"agent-1": [service(APP, origin.port)]})
+        async with stack.server:
+            await stack.wait_server()
+            yield stack
+
+
 @pytest.mark.parametrize(
     ("kind", "answer", "said"),
     [
@@ -156,24 +167,20 @@ async def test_the_environment_names_the_proxy(tmp_path: Path) -> None:
     ],
 )
 async def test_a_refusal_is_one_line_and_the_agent_tries_again(
-    tmp_path: Path, kind: Kind, answer: bytes, said: str
+    refused: ProxiedStack, kind: Kind, answer: bytes, said: str
 ) -> None:
     """Without a given answer, the proxy knows another password."""
-    async with (
-        Origin(tmp_path) as origin,
-        ProxyServer(kind, credentials=(USER, PASSWORD), answer=answer) as proxy,
-    ):
-        stack = ProxiedStack(tmp_path, {"agent-1": [service(APP, origin.port)]})
-        stack.connect_through(proxy)
+    async with ProxyServer(kind, credentials=(USER, PASSWORD), answer=answer) as proxy:
+        refused.connect_through(proxy)
         proxy.credentials = (USER, "another")
-        agent = stack.agents["agent-1"].process
-        async with stack.server, agent:
-            await stack.wait_server()
-            line = (await agent.wait_line(r"cannot connect.*")).group()
+        agent = refused.agents["agent-1"].process
+        begins = agent.position()
+        async with agent:
+            line = (await agent.wait_line(r"cannot connect.*", since=begins)).group()
             assert f"proxy {proxy.url} (server.proxy) {said}" in line
             proxy.answer, proxy.credentials = b"", (USER, PASSWORD)
-            await stack.wait_published(APP, process=agent)
-            text = agent.text()
+            await refused.wait_published(APP, process=agent)
+            text = agent.text(begins)
             assert "Traceback" not in text and PASSWORD not in text
 
 
