@@ -139,7 +139,7 @@ async def test_nothing_is_left_after_a_signal(folder: Path, number: signal.Signa
     async with Process(
         "bench", command, log=folder / "bench.log", env={"TMPDIR": str(folder)}
     ) as process:
-        await process.wait_line("backends: ")
+        await process.wait_line("backends: ", timeout=60)
         assert len(left_behind(folder)) > 5
         process.send_signal(number)
         assert await process.wait_exit(30) == 130
