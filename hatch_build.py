@@ -33,6 +33,7 @@ COMPILED = (
     "net/tunnel.py",
     "net/websocket_connection.py",
     "net/websocket_transport.py",
+    "telemetry/request_record.py",
     "server/ops/load_sampler.py",
     "server/access/backend_identity.py",
     "server/access/credential_index.py",

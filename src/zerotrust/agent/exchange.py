@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections import Counter
+from time import perf_counter
 from typing import Final
 
 from zerotrust.agent.services import LiveService
@@ -21,9 +22,10 @@ from zerotrust.http.head_block import check_trailers, request_framing_lines, res
 from zerotrust.net.channel import Chunk
 from zerotrust.net.http_client import BackendConnection
 from zerotrust.telemetry import logs
-from zerotrust.tunnel.binary import MAX_HEAD_FRAME_BYTES, RequestOpen, pack_head
+from zerotrust.tunnel.binary import MAX_HEAD_FRAME_BYTES, RequestOpen, pack_head, pack_report
 from zerotrust.tunnel.codes import (
     FLAG_ANNOUNCE,
+    FLAG_REPORT,
     FLAG_TRAILERS,
     FLAG_UPGRADE,
     KIND_CHUNKED,
@@ -80,12 +82,14 @@ class Exchange:
         "_loop",
         "_method",
         "_needs_new_connection",
+        "_opened_at",
         "_progress_at",
         "_repeatable",
         "_request",
         "_response_ended",
         "_running",
         "_selection",
+        "_sent_at",
         "_service",
         "_session",
         "_stream",
@@ -137,6 +141,9 @@ class Exchange:
         self._began_at = self._progress_at = now
         self._has_progress = False
         self._deadline = now + service.timeouts.response
+        # Of `perf_counter`, while the server asks for a report; else 0.
+        self._opened_at = perf_counter() if request.flags & FLAG_REPORT else 0.0
+        self._sent_at = 0.0
         running.add(self)
 
     def start(self) -> None:
@@ -259,6 +266,7 @@ class Exchange:
             FLAG_ANNOUNCE if announced else 0,
             (head.content_length or 0) if announced else length,
             block,
+            self._report() if self._opened_at else b"",
         )
         if len(payload) > self._session.max_head:
             self._fail(
@@ -343,6 +351,15 @@ class Exchange:
 
     # ---- inside
 
+    def _report(self) -> bytes:
+        """Return what the server is told of the time that the answer took."""
+        upstream = self._upstream.address if self._upstream is not None else ""
+        return pack_report(
+            self._sent_at - self._opened_at,
+            perf_counter() - self._sent_at,
+            upstream.encode("ascii", "replace"),
+        )
+
     def _connect(self, upstream: UpstreamHandle, now: float) -> None:
         """Send the request on an idle connection, or on a new one."""
         self._upstream = upstream
@@ -385,6 +402,8 @@ class Exchange:
         self.connection = connection
         connection.begin(self, self._method)
         kind = Kind(request.kind)
+        if self._opened_at:
+            self._sent_at = perf_counter()
         edits = self._upstream.edits if self._upstream is not None else None
         connection.send(
             (request.block if edits is None else edits.apply(request.block))

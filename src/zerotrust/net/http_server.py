@@ -77,6 +77,25 @@ class RequestSink(Protocol):
         """Handle that the client takes more: `congested` has become False."""
 
 
+class RequestWatcher(Protocol):
+    """Learns the status and the end of one request, whoever answers it."""
+
+    def answering(self, status: int) -> None:
+        """Note the status of the final head; it is about to be sent."""
+
+    def half_closed(self, *, by_client: bool) -> None:
+        """Note that the client or the backend is the first to end its half of a byte relay."""
+
+    def ended(self, *, by_client: bool, received: int, sent: int) -> None:
+        """Note the end of the request. The last call.
+
+        Args:
+            by_client: the client has gone, or has broken the protocol.
+            received: bytes of the request's body, and of the byte relay that it became.
+            sent: bytes of the answer's body, and of the byte relay.
+        """
+
+
 class RequestHandler(Protocol):
     """Handles the requests of all connections of a listener."""
 
@@ -96,6 +115,9 @@ class HttpServerConnection(BufferedChannel):
 
     Attributes:
         buffer: bytes that were received and not parsed yet.
+        watcher: learns the end of the current request; the handler sets it.
+        received, sent: body bytes of the current request and of its answer so far; after an
+            upgrade, bytes of the relay.
     """
 
     __slots__ = (
@@ -117,6 +139,9 @@ class HttpServerConnection(BufferedChannel):
         "_writer",
         "buffer",
         "peer_host",
+        "received",
+        "sent",
+        "watcher",
     )
 
     def __init__(
@@ -144,6 +169,8 @@ class HttpServerConnection(BufferedChannel):
         self._responded = False
         self._input_ended = False
         self._output_ended = False
+        self.watcher: RequestWatcher | None = None
+        self.received = self.sent = 0
 
     # ---- called by the handler and the sink
 
@@ -176,11 +203,14 @@ class HttpServerConnection(BufferedChannel):
         if kind == Kind.TUNNEL and head.fields.upgrade is None:
             raise LocalProtocolError("status 101 to a request without Upgrade")
         self._responded = True
+        if self.watcher is not None:
+            self.watcher.answering(status)
         if kind == Kind.TUNNEL:
             self.send(block + response_framing_lines(Kind.TUNNEL, 0, close=False, upgrade=True))
             self._state = RequestState.TUNNEL
             self._writer = None
             ahead, self.buffer = self.buffer, b""
+            self.received = len(ahead)
             self.resume_reading()
             if ahead and self._sink is not None:
                 self._sink.body(ahead, end=False)
@@ -221,6 +251,7 @@ class HttpServerConnection(BufferedChannel):
         Raises:
             LocalProtocolError: the body does not have the announced length; call `break_off`.
         """
+        self.sent += len(data)
         if self._state is RequestState.TUNNEL:
             if data:
                 self.send(data)
@@ -250,6 +281,9 @@ class HttpServerConnection(BufferedChannel):
     def reply(self, response: bytes, *, close: bool) -> None:
         """Send a whole response; `close` ends the connection after it."""
         self._responded = True
+        if self.watcher is not None:
+            self.watcher.answering(int(response[9:12]))
+            self.sent = len(response) - response.index(b"\r\n\r\n") - 4
         self.send(response)
         if close:
             self._keep_alive = False
@@ -262,6 +296,7 @@ class HttpServerConnection(BufferedChannel):
     def break_off(self) -> None:
         """Abort the connection within an answer, so that the client sees that it is incomplete."""
         self._sink = None
+        self._end_watch(by_client=False)
         self.flush()
         if isinstance(self._writer, CloseWriter):
             self.reset_on_close()
@@ -271,11 +306,13 @@ class HttpServerConnection(BufferedChannel):
         """End a byte relay: send the last bytes of the backend, and ignore what the client
         sends."""
         self._sink = None
+        self._end_watch(by_client=False)
         self.close()
 
     def leave(self, last: bytes) -> None:
         """End a byte relay with these bytes, and give the client time to read them."""
         self._sink = None
+        self._end_watch(by_client=False)
         self.send(last)
         self._drain()
 
@@ -361,6 +398,7 @@ class HttpServerConnection(BufferedChannel):
     def data_received(self, data: bytes) -> None:
         state = self._state
         if state is RequestState.TUNNEL:
+            self.received += len(data)
             if self._sink is not None:
                 self._sink.body(data, end=False)
         elif state is RequestState.BODY:
@@ -383,6 +421,8 @@ class HttpServerConnection(BufferedChannel):
             sink = self._sink
             if self._output_ended:
                 self._sink = None
+            elif self.watcher is not None:
+                self.watcher.half_closed(by_client=True)
             if sink is not None:
                 sink.body(b"", end=True)
             return not self._output_ended
@@ -397,6 +437,7 @@ class HttpServerConnection(BufferedChannel):
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.aborted()
+        self._end_watch(by_client=True)
 
     def drained(self) -> None:
         if self._sink is not None:
@@ -427,6 +468,7 @@ class HttpServerConnection(BufferedChannel):
         self._keep_alive = head.fields.keep_alive and not self._last
         self._responded = False
         self._sink = None
+        self.received = self.sent = 0
         if framing[0] is not Kind.NONE:
             self._state = RequestState.BODY
         else:
@@ -451,6 +493,7 @@ class HttpServerConnection(BufferedChannel):
             self._broken_request(error)
             return
         sink = self._sink
+        self.received += len(body)
         if rest is None:
             if body and sink is not None:
                 sink.body(body, end=False)
@@ -484,6 +527,9 @@ class HttpServerConnection(BufferedChannel):
     def _fail(self, error: HttpError) -> None:
         self._responded = True
         self._reader = None
+        if self.watcher is not None:
+            self.watcher.answering(error.reply)
+            self._end_watch(by_client=True)
         self.send(
             error_reply(
                 error.reply,
@@ -521,6 +567,7 @@ class HttpServerConnection(BufferedChannel):
     def _finish(self) -> None:
         """End the answer: go on with the next request, or end the connection."""
         self._sink = None
+        self._end_watch(by_client=False)
         if not self.reusable():
             self._drain()
             return
@@ -532,6 +579,11 @@ class HttpServerConnection(BufferedChannel):
             self._loop.call_soon(self._next_request)
         else:
             self._read_on()
+
+    def _end_watch(self, *, by_client: bool) -> None:
+        watcher, self.watcher = self.watcher, None
+        if watcher is not None:
+            watcher.ended(by_client=by_client, received=self.received, sent=self.sent)
 
     def _next_request(self) -> None:
         if self._state is RequestState.HEAD and not self._closing:
@@ -561,4 +613,6 @@ class HttpServerConnection(BufferedChannel):
             self._sink = None
             self.close()
         else:
+            if self.watcher is not None:
+                self.watcher.half_closed(by_client=False)
             self.send_eof()

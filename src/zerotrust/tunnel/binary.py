@@ -16,6 +16,11 @@ MAX_REASON_BYTES: Final = 256
 
 _OPEN: Final = struct.Struct(">BBHQHH")
 _HEAD: Final = struct.Struct(">BBHQ")
+_REPORT: Final = struct.Struct(">II")
+MAX_UPSTREAM_BYTES: Final = 255
+"""Longest address of an upstream in a report."""
+MAX_REPORT_BYTES: Final = _REPORT.size + MAX_UPSTREAM_BYTES
+_MAX_MICROSECONDS: Final = 0xFFFFFFFF
 _REASON: Final = struct.Struct(">H")
 
 
@@ -76,9 +81,9 @@ def unpack_open(payload: bytes) -> RequestOpen:
     )
 
 
-def pack_head(kind: int, flags: int, length: int, block: bytes) -> bytes:
+def pack_head(kind: int, flags: int, length: int, block: bytes, report: bytes = b"") -> bytes:
     """Return the payload of HEAD."""
-    return _HEAD.pack(kind, flags, 0, length) + block
+    return _HEAD.pack(kind, flags, len(report), length) + report + block
 
 
 def unpack_head(payload: bytes) -> tuple[int, int, int, bytes]:
@@ -89,8 +94,36 @@ def unpack_head(payload: bytes) -> tuple[int, int, int, bytes]:
     """
     if len(payload) < _HEAD.size:
         raise RemoteProtocolError(f"HEAD of {len(payload)} bytes, at least {_HEAD.size} expected")
-    kind, flags, _, length = _HEAD.unpack_from(payload)
-    return kind, flags, length, payload[_HEAD.size :]
+    kind, flags, report_bytes, length = _HEAD.unpack_from(payload)
+    return kind, flags, length, payload[_HEAD.size + report_bytes :]
+
+
+def pack_report(queued: float, backend: float, upstream: bytes) -> bytes:
+    """Return the report of an agent on an answer.
+
+    Args:
+        queued: seconds until the agent had a connection to the upstream.
+        backend: seconds from then to the head of the answer.
+        upstream: address of the upstream, ASCII.
+    """
+    return (
+        _REPORT.pack(_microseconds(queued), _microseconds(backend)) + upstream[:MAX_UPSTREAM_BYTES]
+    )
+
+
+def unpack_report(payload: bytes) -> tuple[int, int, str] | None:
+    """Return the report in HEAD: both times in microseconds, and the upstream; None without one."""
+    _, _, report_bytes, _ = _HEAD.unpack_from(payload)
+    start = _HEAD.size + _REPORT.size
+    if not _REPORT.size <= report_bytes <= MAX_REPORT_BYTES or len(payload) < start:
+        return None
+    queued, backend = _REPORT.unpack_from(payload, _HEAD.size)
+    upstream = payload[start : _HEAD.size + report_bytes].decode("ascii", "replace")
+    return queued, backend, printable(upstream)
+
+
+def _microseconds(seconds: float) -> int:
+    return min(max(int(seconds * 1e6), 0), _MAX_MICROSECONDS)
 
 
 def pack_reason(code: int, reason: str) -> bytes:

@@ -14,6 +14,7 @@ CONNECTIONS: Final = "connections"
 WILDCARDS: Final = "wildcards"
 LARGE_HEADS: Final = "large_heads"
 ACCESS: Final = "access"
+REPORTS: Final = "reports"
 CAPABILITIES: Final = (
     POLICY,
     LISTEN_ON,
@@ -23,6 +24,7 @@ CAPABILITIES: Final = (
     WILDCARDS,
     LARGE_HEADS,
     ACCESS,
+    REPORTS,
 )
 """Extensions of the first revision that this implementation has (section 3)."""
 
@@ -110,3 +112,4 @@ KIND_TUNNEL: Final = 4
 FLAG_UPGRADE: Final = 0x01
 FLAG_TRAILERS: Final = 0x02
 FLAG_ANNOUNCE: Final = 0x04
+FLAG_REPORT: Final = 0x08

@@ -41,6 +41,7 @@ from zerotrust.tunnel.codes import (
     LARGE_HEADS,
     MORE,
     RENEWAL,
+    REPORTS,
     RESUME,
     Code,
     FrameType,
@@ -148,6 +149,7 @@ class Session:
         growth: memory by which the windows of all streams may still grow.
         max_open: maximum size of the head of a request (`binary.pack_open`).
         max_head: maximum size of the head of an answer (`binary.pack_head`).
+        reports: the server may ask for reports (`binary.pack_report`).
         own_streams: number of open streams that this end has opened.
         next_id: id of the next stream that this end opens.
     """
@@ -184,6 +186,7 @@ class Session:
         self._parts = b""  # of an OPEN or HEAD that takes several frames
         self._parts_of = (0, 0)
         self.max_open = self.max_head = MAX_HEAD_FRAME_BYTES
+        self.reports = False
         self.growth = GrowthBudget(MAX_GROWTH_BYTES)
         self.next_id = 1 if dialer else 2
         self._last_peer_id = self.own_streams = 0
@@ -677,6 +680,7 @@ class Session:
             )
         if LARGE_HEADS in self.capabilities:
             self.max_open, self.max_head = MAX_OPEN_PAYLOAD_BYTES, MAX_HEAD_PAYLOAD_BYTES
+        self.reports = REPORTS in self.capabilities
         self._peer_window = peer.window
         self.outbox.little_credit = min(QUANTUM, peer.window // 2)
         self._peer_max_streams = peer.max_streams

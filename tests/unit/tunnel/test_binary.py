@@ -5,12 +5,15 @@ from hypothesis import strategies as st
 from zerotrust.errors import RemoteProtocolError
 from zerotrust.tunnel.binary import (
     MAX_REASON_BYTES,
+    MAX_UPSTREAM_BYTES,
     pack_head,
     pack_open,
     pack_reason,
+    pack_report,
     unpack_head,
     unpack_open,
     unpack_reason,
+    unpack_report,
 )
 from zerotrust.tunnel.codes import Code
 
@@ -92,3 +95,32 @@ def test_any_bytes_are_a_reason_or_a_broken_rule(payload: bytes) -> None:
         assert len(payload) < 2
     else:
         assert isinstance(code, Code) and reason.isprintable() and len(reason) <= MAX_REASON_BYTES
+
+
+@given(
+    st.floats(-1, 1e6), st.floats(-1, 1e6), st.text("abc.:/[]", max_size=300), st.binary(max_size=9)
+)
+def test_a_report_comes_back_beside_its_head(
+    queued: float, backend: float, upstream: str, block: bytes
+) -> None:
+    payload = pack_head(1, 0, 7, block, pack_report(queued, backend, upstream.encode()))
+    assert unpack_head(payload) == (1, 0, 7, block)
+    found = unpack_report(payload)
+    assert found is not None
+    assert found[2] == upstream[:MAX_UPSTREAM_BYTES]
+    for seconds, microseconds in zip((queued, backend), found, strict=False):
+        assert microseconds == min(max(int(seconds * 1e6), 0), 2**32 - 1)
+
+
+def test_a_head_without_a_report_has_none() -> None:
+    assert unpack_report(pack_head(1, 0, 7, b"HTTP/1.1 200 OK\r\n")) is None
+
+
+@given(st.binary(min_size=12, max_size=300))
+@example(b"\0\0\0\x09" + b"\0" * 8 + b"\xff")
+@example(b"\0\0\0\x09" + b"\0" * 16 + b"\x1b")
+def test_any_bytes_are_a_report_or_none(payload: bytes) -> None:
+    report = unpack_report(payload)
+    if report is not None:
+        assert report[2].isprintable()
+        assert len(report[2]) <= MAX_UPSTREAM_BYTES

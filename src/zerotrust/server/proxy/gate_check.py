@@ -19,7 +19,7 @@ from zerotrust.middleware.interface import Answer
 from zerotrust.net.http_server import RequestSink
 from zerotrust.server.access.gatekeeper import Gatekeeper
 from zerotrust.server.agents.scheme import to_https
-from zerotrust.server.proxy.request_context import ParkedRequest, RequestContext
+from zerotrust.server.proxy.request_context import RequestContext
 from zerotrust.telemetry import logs
 
 _log = logs.logger("ingress")
@@ -135,6 +135,7 @@ class GateCheck:
             if not isinstance(answer, Answer):
                 lines = edit_lines(lines, refusal_edits(answer))
         self._refused[refusal.code] += 1
+        context.fail(refusal.code, "server")
         # Strangers without a sign-in are the usual case, and would fill the log.
         if refusal.code != LOGIN_REQUIRED:
             _log.info("request refused", host=context.host, request=context.id, code=refusal.code)
@@ -163,7 +164,7 @@ class GateCheck:
         context.caught_up = True
         if not gatekeeper.catch_up(partial(self._go_on, context)):
             return False
-        context.parked = context.parked or ParkedRequest(context.connection)
+        context.park()
         return True
 
     def _go_on(self, context: RequestContext) -> None:
@@ -180,6 +181,8 @@ class GateCheck:
         if portal is None or shown is None:
             self._answer(context, Answer(404, code="not_found", message="No such page."))
             return None
+        if context.record is not None:
+            context.record.own_page = True
         return portal.request(
             context.connection,
             RequestHead(head.method, head.target, head.minor, shown.original),

@@ -49,8 +49,9 @@ from zerotrust.server.proxy.shaping import ShapedRelay
 from zerotrust.server.proxy.trailers import TrailerFilter
 from zerotrust.server.proxy.verification_pool import VerificationPool
 from zerotrust.telemetry import logs
+from zerotrust.telemetry.request_record import RequestObserver, RequestRecord
 from zerotrust.tunnel.binary import pack_open
-from zerotrust.tunnel.codes import FLAG_TRAILERS, FLAG_UPGRADE, Code
+from zerotrust.tunnel.codes import FLAG_REPORT, FLAG_TRAILERS, FLAG_UPGRADE, Code
 
 _log = logs.logger("ingress")
 
@@ -74,6 +75,7 @@ class Ingress:
         agents: accepts agents that come through Caddy.
         gate_check: the gates of host names; None where access is not configured.
         requests: how many requests came.
+        observers: get the record of each finished request; without any, none is made.
         refused, failed: requests that the server answered itself, by error code: before (`refused`)
             or after (`failed`) it had forwarded them.
         policy_time: CPU time that the policies of each agent have taken.
@@ -91,6 +93,7 @@ class Ingress:
         overload: LoadShedding | None = None,
     ) -> None:
         self.requests = 0
+        self.observers: tuple[RequestObserver, ...] = ()
         self.refused: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
         self._overload = overload or LoadShedding(Limits())
@@ -146,12 +149,27 @@ class Ingress:
         context = RequestContext(
             connection, head, framing, request_id=request_id, client=client, scheme=scheme
         )
+        if self.observers:
+            self._observe(context)
         if self.gate_check is not None:
             self.gate_check.look_at(context)
             head = context.head
         if head.fields.spoofable and self._pass_headers:
             context.head = self._with_passed_headers(head)
         return self._serve(context)
+
+    def _observe(self, context: RequestContext) -> None:
+        """Record a request for the observers."""
+        head = context.head
+        record = RequestRecord(
+            context.id,
+            method=head.method,
+            host=head.fields.host,
+            target=head.target,
+            time=time(),
+            began_at=perf_counter(),
+        )
+        context.observe(record, self.observers)
 
     def _serve(self, context: RequestContext, *, authorized: bool = False) -> RequestSink | None:
         """Select an agent, authorize the request and forward it; try other agents where that fails.
@@ -268,17 +286,17 @@ class Ingress:
             gates = self.gate_check
             head, added = identify(context, head, None if gates is None else gates.gatekeeper)
         kind, length = context.framing
-        fields = head.fields
+        fields, session = head.fields, registration.session.link.session
         payload = pack_open(
             kind,
             length,
             flags=(FLAG_UPGRADE if fields.upgrade is not None else 0)
-            | (FLAG_TRAILERS if fields.te_trailers else 0),
+            | (FLAG_TRAILERS if fields.te_trailers else 0)
+            | (FLAG_REPORT if context.record is not None and session.reports else 0),
             service=registration.wire_id,
             request_id=context.id.encode(),
             block=request_block(head, client=context.client, proto=context.scheme, added=added),
         )
-        session = registration.session.link.session
         if len(payload) > session.max_open:
             raise HeadTooLarge(f"OPEN of {len(payload)} bytes, at most {session.max_open} allowed")
         if not session.attached:
@@ -293,6 +311,8 @@ class Ingress:
             loop=self._loop,
             trailer_filter=self._trailer_filter,
         )
+        if context.record is not None:
+            context.note_forwarded(context.record)
         if policy is None:
             return relay
         if fields.upgrade is not None and policy.upgrades is not None:
@@ -412,6 +432,7 @@ class Ingress:
                 return
             edits = answer
         self.refused[error.code] += 1
+        context.fail(error.code, error.hop)
         # Load shedding logs when it begins and ends: a line for each request would make the
         # overload worse.
         if not isinstance(error, Overloaded if self._overload.on else PoliciesTooSlow):
@@ -421,6 +442,7 @@ class Ingress:
     def _fail(self, context: RequestContext, error: ForwardError) -> None:
         """Answer a forwarded request; break off the connection where an answer has begun."""
         self.failed[error.code] += 1
+        context.fail(error.code, error.hop)
         _log.info(
             "request failed",
             host=context.host,
@@ -451,6 +473,7 @@ class Ingress:
         connection = context.connection
         if answer.code:
             self.refused[answer.code] += 1
+            context.fail(answer.code, "server")
             _log.info("request refused", host=context.host, request=context.id, code=answer.code)
         close = not connection.reusable()
         head_only = context.head.method == b"HEAD"
@@ -471,7 +494,7 @@ class Ingress:
         """Let a request wait for its agent; return False where it cannot."""
         if not self._pending.wait(context.host, partial(self._agent_returned, context)):
             return False
-        context.parked = context.parked or ParkedRequest(context.connection)
+        context.park()
         if context.retry is not None:
             context.retry.forget_agents()
         return True
@@ -493,6 +516,7 @@ class Ingress:
     ) -> None:
         if sink is not None and sink is not parked:
             context.parked = None
+            context.end_wait()
             parked.release(sink)
 
     def _conclude(
@@ -508,7 +532,7 @@ class Ingress:
             return None
         registration = context.registration
         assert registration is not None
-        parked = context.parked = context.parked or ParkedRequest(context.connection)
+        parked = context.park()
         parked.withdraw = self._verifications.ask(
             decision,
             partial(self._verified, context, decision),

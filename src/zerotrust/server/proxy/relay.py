@@ -228,6 +228,7 @@ class Relay:
     def cut(self, reason: str) -> None:
         """End the request at once: the agent may no longer serve it."""
         self._session.reset(self.stream, Code.NOT_ALLOWED, reason)
+        self.context.fail("not_allowed", "server")
         self.reset(Code.NOT_ALLOWED, reason)
 
     def withdraw(self, reason: str) -> None:
@@ -241,6 +242,7 @@ class Relay:
         connection, self._connection = self._connection, None
         if connection is None:
             return
+        self.context.fail("access_ended", "server")
         frames = self._frames
         if frames is not None and frames.closed:
             connection.finish()
@@ -264,6 +266,7 @@ class Relay:
             self._leaving = True
             return
         self._session.reset(self.stream, Code.GOING_AWAY, _RESTART)
+        self.context.fail("going_away", "server")
         self.reset(Code.GOING_AWAY, _RESTART)
 
     # ---- from the agent (tunnel.stream.StreamSink)
@@ -283,6 +286,8 @@ class Relay:
                 connection.respond_interim(block)
             else:
                 self._check_head(status, kind, block, end=end)
+                if self.context.record is not None:
+                    self.context.note_answer(self.context.record, payload)
                 self._respond(
                     connection, block, status, kind, length, announce=bool(flags & FLAG_ANNOUNCE)
                 )
@@ -335,10 +340,13 @@ class Relay:
         frames = self._frames
         if code is Code.NO_ERROR and connection.tunnelled:
             connection.finish()
-        elif frames is not None and code in _CLOSE_CODES and frames.between and not frames.closed:
+            return
+        error = error_for(code, reason)
+        if frames is not None and code in _CLOSE_CODES and frames.between and not frames.closed:
+            self.context.fail(error.code, error.hop)
             connection.leave(close_frame(_CLOSE_CODES[code]))
         else:
-            self._owner.relay_failed(self, error_for(code, reason), code)
+            self._owner.relay_failed(self, error, code)
 
     def writable(self) -> None:
         if self._connection is not None:

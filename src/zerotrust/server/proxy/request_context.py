@@ -1,11 +1,12 @@
 """One request on the server: what is known of it, from its head to its answer."""
 
 from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import Final
 
 from zerotrust.access.gate import Gate
 from zerotrust.access.shown_credentials import ShownCredentials
-from zerotrust.access.subject import Credential
+from zerotrust.access.subject import Credential, Subject, SubjectKind
 from zerotrust.http.body import Kind
 from zerotrust.http.head import RequestHead
 from zerotrust.middleware.chain import MiddlewareChain
@@ -15,6 +16,11 @@ from zerotrust.net.http_server import HttpServerConnection, RequestSink
 from zerotrust.server.agents.service_policy import CompiledPolicy
 from zerotrust.server.agents.session import ServiceRegistration
 from zerotrust.server.proxy.retry import Delivery, RetryState
+from zerotrust.telemetry import logs
+from zerotrust.telemetry.request_record import RequestObserver, RequestRecord
+from zerotrust.tunnel.binary import unpack_report
+
+_log = logs.logger("ingress")
 
 _NOT_FORWARDED: Final = Delivery.NOT_FORWARDED
 """A constant here costs no look-up for each request: `retry` is not compiled."""
@@ -75,7 +81,7 @@ class ParkedRequest:
 
 
 class RequestContext:
-    """Record of one request, shared by all that handle it.
+    """State of one request, shared by all that handle it (net.http_server.RequestWatcher).
 
     Attributes:
         head: as the client sent it, with the header fields that `api.pass_headers` names.
@@ -98,6 +104,11 @@ class RequestContext:
         preflight: the request has passed the gate as a CORS preflight, which has no credential.
         caught_up: the request has waited for the changes of other servers.
         identity: header edits that tell the backend who makes the request.
+        record: what observers are told of the request; None while there are no observers.
+        observers: get the record at the end of the request.
+        parked_at: time at which the request began to wait; 0 while it does not wait.
+        error: code of the error that has ended the request; empty if there is none.
+        ended_by: hop that has ended it; empty if none has ended it before its time.
     """
 
     __slots__ = (
@@ -107,15 +118,20 @@ class RequestContext:
         "connection",
         "counted",
         "delivery",
+        "ended_by",
+        "error",
         "framing",
         "gate",
         "head",
         "id",
         "identity",
         "may_wait",
+        "observers",
         "parked",
+        "parked_at",
         "policy",
         "preflight",
+        "record",
         "registration",
         "request",
         "retry",
@@ -155,6 +171,11 @@ class RequestContext:
         self.preflight = False
         self.caught_up = False
         self.identity: Sequence[Edit] = ()
+        self.record: RequestRecord | None = None
+        self.observers: Sequence[RequestObserver] = ()
+        self.parked_at = 0.0
+        self.error = ""
+        self.ended_by = ""
 
     @property
     def host(self) -> str:
@@ -185,3 +206,88 @@ class RequestContext:
         self.request = None
         self.chain = None
         self.delivery = _NOT_FORWARDED
+        self.error = self.ended_by = ""
+
+    def park(self) -> ParkedRequest:
+        """Let the request wait; return its owner while it does."""
+        parked = self.parked
+        if parked is None:
+            parked = self.parked = ParkedRequest(self.connection)
+            self.parked_at = perf_counter()
+        return parked
+
+    def end_wait(self) -> None:
+        """Note that the request no longer waits."""
+        if self.record is not None and self.parked_at:
+            self.record.waited += perf_counter() - self.parked_at
+        self.parked_at = 0.0
+
+    def fail(self, code: str, hop: str) -> None:
+        """Note the error and the hop that end the request; the first of each counts."""
+        if not self.error:
+            self.error = code
+        if not self.ended_by:
+            self.ended_by = hop
+
+    # ---- for observers
+
+    def observe(self, record: RequestRecord, observers: Sequence[RequestObserver]) -> None:
+        """Record the request from now on, and give the record to these observers at its end."""
+        record.client = self.client
+        record.scheme = self.scheme
+        record.upgrade = self.head.fields.upgrade is not None
+        self.record, self.observers = record, observers
+        self.connection.watcher = self
+
+    def note_forwarded(self, record: RequestRecord) -> None:
+        """Note that the request was sent to its agent."""
+        record.tries += 1
+        record.forwarded_at = perf_counter()
+
+    def note_answer(self, record: RequestRecord, payload: bytes) -> None:
+        """Note the head of the agent's answer, with what the agent reports."""
+        record.answered_at = perf_counter()
+        report = unpack_report(payload)
+        if report is not None:
+            queued, backend, upstream = report
+            record.queued, record.backend_time = queued / 1e6, backend / 1e6
+            record.upstream = upstream
+
+    def answering(self, status: int) -> None:
+        if self.record is not None:
+            self.record.status = status
+
+    def half_closed(self, *, by_client: bool) -> None:
+        self.fail("", "client" if by_client else "backend")
+
+    def ended(self, *, by_client: bool, received: int, sent: int) -> None:
+        record, self.record = self.record, None
+        if record is None:
+            return
+        if self.parked_at:
+            record.waited += perf_counter() - self.parked_at
+        record.ended_at = perf_counter()
+        record.received, record.sent = received, sent
+        registration = self.registration
+        if registration is not None:
+            record.agent, record.service = registration.session.agent, registration.service
+            record.registered_host = registration.registered_host(self.host)
+        if self.who is not None:
+            record.subject = subject_name(self.who.subject)
+        record.error = self.error
+        if self.ended_by:
+            record.ended_by = self.ended_by
+        elif by_client:
+            record.ended_by = "client"
+        else:
+            record.ended_by = "backend" if record.answered_at else "server"
+        for observer in self.observers:
+            try:
+                observer(record)
+            except Exception as error:  # noqa: BLE001 - the connection must go on
+                _log.error("request not observed", request=self.id, error=repr(error))
+
+
+def subject_name(subject: Subject) -> str:
+    """Return a subject for people who read logs: a kind and a name, such as `user:anna`."""
+    return f"user:{subject.name}" if subject.kind is SubjectKind.USER else subject.id
