@@ -107,10 +107,10 @@ $(VENV)/test.stamp: $(BIN)/uv requirements/test.txt pyproject.toml
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 lock: $(BIN)/uv
 	$(LOCK) -o requirements/bootstrap.txt requirements/bootstrap.in
-	$(LOCK) --extra postgresql --extra geo -o requirements/test.txt pyproject.toml requirements/test.in
+	$(LOCK) --extra postgresql --extra geo --extra otel -o requirements/test.txt pyproject.toml requirements/test.in
 	$(LOCK) --extra server -c requirements/test.txt -o requirements/demo.txt pyproject.toml requirements/demo.in
 	$(LOCK) -c requirements/test.txt -o requirements/agent.txt pyproject.toml
-	$(LOCK) --extra postgresql --extra geo -c requirements/test.txt -o requirements/image.txt pyproject.toml
+	$(LOCK) --extra postgresql --extra geo --extra otel -c requirements/test.txt -o requirements/image.txt pyproject.toml
 
 clean:
 	rm -rf $(VENV) .demo build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any, Final, Literal, get_args, get_origin
 
 import annotated_types
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
 from zerotrust.config import legacy
@@ -50,6 +50,7 @@ _WORDS: Final = {
     "ByteRate": 'rate, such as `"10MB/s"`',
     "ByteSize": 'size, such as `"10MB"`',
     "Duration": "duration",
+    "Share": "number from 0 to 1",
     "FieldName": "name",
     "HostName": "host name",
     "IssuerUrl": "URL",
@@ -255,7 +256,8 @@ def _default(field: FieldInfo) -> str:
     if value in (None, "", [], {}) or isinstance(value, BaseModel):
         return ""
     if isinstance(value, float):
-        return f"`{_duration(value)}`"
+        is_duration = any(isinstance(part, BeforeValidator) for part in field.metadata)
+        return f"`{_duration(value) if is_duration else f'{value:g}'}`"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, tuple):

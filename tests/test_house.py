@@ -122,6 +122,7 @@ def test_no_public_class_name_stands_twice() -> None:
 SAME_CONCEPT = {
     "access_tokens": "decisions, their use",
     "access": "rules in the file, commands about them",
+    "access_log": "settings, the writer",
     "access_admin": "the API of the server about access, its models",
     "admin": "the API of the server, its models, and Caddy's API",
     "agent": "settings, commands",
@@ -148,6 +149,7 @@ SAME_CONCEPT = {
     "tables": "tables of the database, tables in the terminal",
     "tokens": "rows, decisions, commands",
     "users": "decisions, commands",
+    "tracing": "settings, the tracer",
 }
 """File names that stand in several rooms, because they are about one concept."""
 

@@ -37,6 +37,7 @@ from zerotrust.model.status import AgentStatus, SessionStatus
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.telemetry import logs
+from zerotrust.telemetry.tracing import make_tracer
 from zerotrust.tunnel.codes import RENEWAL, Code
 from zerotrust.tunnel.messages import Renewed
 from zerotrust.tunnel.session import SessionOptions
@@ -106,6 +107,7 @@ class Agent:
         )
         _log_proxy(self._endpoint)
         self._services.adopt(self._plan(config, Changes()), drain_timeout=0)
+        self._services.tracer = make_tracer(config.tracing, "agent")
         self.connections: list[TunnelConnection] = []
         self._running: set[asyncio.Task[None]] = set()
         self.metrics = AgentMetrics(
@@ -139,7 +141,12 @@ class Agent:
         moved = "server" in changes.sections or any(
             path in _credentials(config) and not self.renewal.wrote(path) for path in changes.files
         )
+        tracer = former_tracer = self._services.tracer
         with ExitStack() as undo:
+            if "tracing" in changes.sections:
+                tracer = make_tracer(config.tracing, "agent")
+                if tracer is not None:
+                    undo.callback(tracer.end)
             if moved:
                 successors = self.connections[: config.server.connections]
                 for connection in successors:
@@ -151,6 +158,7 @@ class Agent:
             await self.metrics.listen(config.metrics.listen_addr)
             undo.pop_all()
         self._services.adopt(plan, drain_timeout=config.hot_reload.drains_for)
+        self._services.tracer = tracer
         for connection in self.connections:
             connection.update(plan)
         self._config = config
@@ -161,6 +169,8 @@ class Agent:
         if moved:
             self._keep(config.server.connections)
             await asyncio.gather(*(connection.hand_over() for connection in successors))
+        if former_tracer is not None and former_tracer is not tracer:
+            await former_tracer.close()
         return []
 
     def status(self) -> AgentStatus:
@@ -216,6 +226,8 @@ class Agent:
         if links:
             await asyncio.wait([link.closed for link in links], timeout=GRACE)
         await self.metrics.close()
+        if self._services.tracer is not None:
+            await self._services.tracer.close()
         self._services.close()
 
     # ---- connections

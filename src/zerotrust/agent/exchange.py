@@ -6,6 +6,7 @@ from collections import Counter
 from time import perf_counter
 from typing import Final
 
+from zerotrust.agent.exchange_span import ExchangeSpan
 from zerotrust.agent.services import LiveService
 from zerotrust.agent.upstreams import UpstreamHandle, UpstreamSelection, removed_error
 from zerotrust.balancing.passive_health import Failure
@@ -65,6 +66,7 @@ class Exchange:
     Attributes:
         tunnelled: the backend has answered 101; the exchange relays bytes.
         connection: the connection to the backend; None while there is none.
+        span: the span of the exchange; None without tracing.
     """
 
     __slots__ = (
@@ -98,6 +100,7 @@ class Exchange:
         "_upstream",
         "_writer",
         "connection",
+        "span",
         "tunnelled",
     )
 
@@ -144,6 +147,7 @@ class Exchange:
         # Of `perf_counter`, while the server asks for a report; else 0.
         self._opened_at = perf_counter() if request.flags & FLAG_REPORT else 0.0
         self._sent_at = 0.0
+        self.span: ExchangeSpan | None = None
         running.add(self)
 
     def start(self) -> None:
@@ -260,6 +264,8 @@ class Exchange:
         if self._selection is not None:
             block += self._selection.answered(head.status, self._loop.time())
         self._answered = True
+        if self.span is not None:
+            self.span.status = head.status
         announced = kind is Kind.NONE and head.content_length is not None and head.status != 204
         payload = pack_head(
             KIND_CHUNKED if kind is Kind.CLOSE else kind,
@@ -502,6 +508,8 @@ class Exchange:
 
     def _fail(self, error: ForwardError) -> None:
         self._failures[error.code] += 1
+        if self.span is not None:
+            self.span.error = error.code
         log = _log.debug if self.tunnelled else _log.warning
         log(
             "request failed",
@@ -539,5 +547,10 @@ class Exchange:
 
     def _mark_ended(self) -> None:
         self._ended = True
+        span, self.span = self.span, None
+        if span is not None:
+            if self._upstream is not None:
+                span.upstream = self._upstream.address
+            span.end()
         self._buffered = None
         self._running.discard(self)

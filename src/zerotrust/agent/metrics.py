@@ -15,6 +15,7 @@ from zerotrust.net.loop_lag import LoopLagMonitor
 from zerotrust.net.metrics_endpoint import MAX_CONNECTIONS, MetricsEndpoint
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.write_coalescer import WriteCoalescer
+from zerotrust.telemetry import tracing
 from zerotrust.telemetry.metrics import counter, gauge, limits
 from zerotrust.telemetry.session_metrics import LIMITS, loop_metrics, session_metrics
 from zerotrust.tunnel.session import Session
@@ -26,6 +27,7 @@ AGENT_LIMITS: Final[dict[str, float]] = {
     "backend_connections_idle": MAX_IDLE,
     "metrics_connections": MAX_CONNECTIONS,
     "backend_dials": MAX_DIALS,
+    "trace_spans": tracing.MAX_QUEUED,
 }
 """Configured limits of an agent, by name."""
 
@@ -89,6 +91,7 @@ class AgentMetrics:
             "connections_refused_total", meaning, {"metrics": listener.refused}, "listener"
         )
         yield from self._backends()
+        yield tracing.span_metric(self._services.tracer)
         yield from loop_metrics(self._loop_lag.lag, self._loop_lag.lost)
         yield limits(AGENT_LIMITS)
 

@@ -24,6 +24,7 @@ from zerotrust.net.tasks import Tasks
 from zerotrust.net.tls import backend as backend_tls
 from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.telemetry import logs
+from zerotrust.telemetry.tracing import Tracer
 from zerotrust.tunnel.messages import Register
 
 _log = logs.logger("services")
@@ -122,6 +123,7 @@ class Services:
     Attributes:
         jwks: the JWKS documents of token issuers.
         requests: total number of requests.
+        tracer: sends the spans of exchanges; None without tracing.
         failed: total number of failed requests by error code.
         replaced: former versions of services that still have requests.
     """
@@ -137,6 +139,7 @@ class Services:
         self._removed: dict[str, tuple[LiveService, float]] = {}
         self.jwks = JwksFetcher(tasks, changed=keys_changed)
         self.requests = 0
+        self.tracer: Tracer | None = None
         self.failed: Counter[str] = Counter()
 
     def get(self, service_id: str) -> LiveService | None:

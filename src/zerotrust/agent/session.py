@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from zerotrust.agent.exchange import Exchange
+from zerotrust.agent.exchange_span import ExchangeSpan
 from zerotrust.agent.reconnect import Reconnect
 from zerotrust.agent.server_endpoint import ServerEndpoint
 from zerotrust.agent.services import LiveService, ServicePlan, Services
@@ -211,6 +212,8 @@ class ServerSession:
         if request.flags & FLAG_UPGRADE and _log.is_enabled_for(logging.DEBUG):
             _log_upgrade(request)
         self._services.requests += 1
+        tracer = self._services.tracer
+        span = None if tracer is None else ExchangeSpan(tracer, request)
         exchange = Exchange(
             stream,
             request,
@@ -220,6 +223,7 @@ class ServerSession:
             running=self._running,
             failures=self._services.failed,
         )
+        exchange.span = span
         stream.sink = exchange
         exchange.start()
         return exchange

@@ -29,6 +29,7 @@ _FILES: Final = (
     "caddy.certificates.*.key_file",
     "caddy.logging.output",
     "logging.output",
+    "access_log.output",
     "services.*.tls.cert_file",
     "services.*.tls.key_file",
     "services.*.tls.ca_file",

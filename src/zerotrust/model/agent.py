@@ -11,6 +11,7 @@ from zerotrust.model.metrics import Metrics
 from zerotrust.model.middleware import MAX_HANDLERS, Handler
 from zerotrust.model.proxy import NONE, Proxy
 from zerotrust.model.service import Service
+from zerotrust.model.tracing import AgentTracing
 
 
 class AgentIdentity(Model):
@@ -192,6 +193,9 @@ class AgentConfig(Model):
 
     logging: Logging = Logging()
     """Log of the agent."""
+
+    tracing: AgentTracing = AgentTracing()
+    """Traces of requests."""
 
     services: list[Service] = []
     """Services to publish. A change of one service does not disturb the others."""

@@ -52,6 +52,16 @@ Duration = Annotated[float, BeforeValidator(parse_duration), AfterValidator(_not
 """Seconds as a float, written "30s", "5m", "1h30m" or "500ms"."""
 
 
+def _part(value: float) -> float:
+    if not 0 <= value <= 1:
+        raise ValueError("must be from 0 to 1, for example 0.1 for every tenth")
+    return value
+
+
+Share = Annotated[float, AfterValidator(_part)]
+"""Part of a whole: 0.1 is a tenth."""
+
+
 Secret = SecretStr
 """Text that logs, errors and `repr` hide. `get_secret_value()` returns the text."""
 

@@ -1,10 +1,11 @@
 """The server's configuration file."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from zerotrust.model.access import Access
+from zerotrust.model.access_log import AccessLog
 from zerotrust.model.base import Duration, HostName, HostPattern, Listen, Model, is_loopback
 from zerotrust.model.database import Admin, DatabaseConfig, IssuingAuthority
 from zerotrust.model.fields import FieldName
@@ -12,6 +13,9 @@ from zerotrust.model.limits import Limits
 from zerotrust.model.logging import HotReload, Logging
 from zerotrust.model.metrics import Metrics
 from zerotrust.model.network import Network
+from zerotrust.model.tracing import Tracing
+
+_STREAMS: Final = ("stdout", "stderr")
 
 
 class AgentListenerConfig(Model):
@@ -248,8 +252,25 @@ class ServerConfig(Model):
     logging: Logging = Logging()
     """Log of the server."""
 
+    access_log: AccessLog = AccessLog()
+    """Log of requests."""
+
+    tracing: Tracing = Tracing()
+    """Traces of requests."""
+
     hot_reload: HotReload = HotReload()
     """Reload of the configuration and the certificates."""
+
+    @field_validator("access_log")
+    @classmethod
+    def _files_differ(cls, value: AccessLog, info: ValidationInfo) -> AccessLog:
+        log = info.data.get("logging")  # an invalid one is reported itself
+        if log is not None and value.output == log.output and value.output not in _STREAMS:
+            raise ValueError(
+                "output is the file of logging.output, which the access log would rename: use"
+                " another file, or stdout"
+            )
+        return value
 
     @property
     def admin_socket(self) -> str:

@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -62,6 +63,7 @@ from zerotrust.server.ops.certificate_maintenance import TICK, CertificateMainte
 from zerotrust.server.ops.descriptors import api_connections
 from zerotrust.server.ops.load_sampler import LoadSampler
 from zerotrust.server.ops.metrics import ServerMetrics
+from zerotrust.server.ops.request_observers import RequestObservers
 from zerotrust.server.ops.restart_gate import RestartGate
 from zerotrust.server.ops.tls_permission import TlsPermission
 from zerotrust.server.proxy.ingress import Ingress
@@ -74,7 +76,7 @@ _log = logs.logger("server")
 
 _APPLIED: Final = frozenset(
     {"server", "api", "admin", "authority", "caddy", "logging", "hot_reload", "limits", "metrics"}
-    | {"grants", "unsafe_agents_may_claim_any_host", "access"}
+    | {"grants", "unsafe_agents_may_claim_any_host", "access", "access_log", "tracing"}
 )
 """Sections of the file that apply without a restart, except for the keys that `caddy.edge`
 names."""
@@ -254,8 +256,11 @@ class Server:
             coalescer, channel.api, tasks, name="admin.socket", most=lambda: admin.MAX_CONNECTIONS
         )
 
-        # Metrics.
-        self._load = LoadSampler(self.registry, self.ingress, self._load_shedding)
+        # Metrics, access log, traces.
+        self._load, self._observers = (
+            LoadSampler(self.registry, self.ingress, self._load_shedding),
+            RequestObservers(self.ingress),
+        )
         listeners = {"api": self._api, "admin": self._admin, "permission": self._permission_api}
         metrics = ServerMetrics(
             load=self._load,
@@ -267,7 +272,10 @@ class Server:
             config=lambda: self._config,
         )
         self.metrics = MetricsEndpoint(
-            metrics.collect, lambda: metrics.health, coalescer=coalescer, tasks=tasks
+            lambda: chain(metrics.collect(), self._observers.collect()),
+            lambda: metrics.health,
+            coalescer=coalescer,
+            tasks=tasks,
         )
         listeners["metrics"] = self.metrics.listener
 
@@ -297,6 +305,11 @@ class Server:
         await self._agent_directory.load()
         self._agent_directory.log_overlaps()
         await self.access.start()
+        async with AsyncExitStack() as undo:
+            await self._observers.apply(
+                self._config, await self._observers.prepare(self._config, undo)
+            )
+            undo.pop_all()
         for key, address in _addresses(self._config).items():
             if key == "api.listen_addr":
                 await self._restart_gate.wait()
@@ -324,6 +337,7 @@ class Server:
         context, hosts = _tls_context(config, authority), websocket_hosts(config.server)
         async with AsyncExitStack() as undo:
             access = await self.access.prepare(config, undo)
+            observers = await self._observers.prepare(config, undo)
             listening = await self._listen_anew(config, undo)
             if "logging" in changes.sections:
                 logs.configure(config.logging)
@@ -340,6 +354,7 @@ class Server:
             await former[key].close()
         self._reauthorize(config)
         await self.access.apply(config, access)
+        await self._observers.apply(config, observers)
         waiting = [f"{key}: for a restart" for key in (*restart, *_unknown(changes))]
         if _offers_http(config) != _offers_http(self._config):
             waiting.append(
@@ -379,6 +394,8 @@ class Server:
         await self.metrics.close()
         self._load.loop_lag.stop()
         await self.agent_listener.close()
+        # Last: the requests that were broken off are observed, too.
+        await self._observers.close()
 
     # ---- applying a configuration
 

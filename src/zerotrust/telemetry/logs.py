@@ -155,9 +155,16 @@ def _printable(
 ) -> structlog.typing.EventDict:
     """Escape control characters, so that a client's input cannot control the reader's terminal."""
     for key, value in event.items():
-        if isinstance(value, str) and not value.isprintable() and key not in ("exception", "stack"):
-            event[key] = "".join(c if c.isprintable() else repr(c)[1:-1] for c in value)
+        if isinstance(value, str) and key not in ("exception", "stack"):
+            event[key] = escape_controls(value)
     return event
+
+
+def escape_controls(text: str) -> str:
+    """Return a text with its control characters escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _route_standard_library(

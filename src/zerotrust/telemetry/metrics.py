@@ -14,8 +14,10 @@ from prometheus_client.registry import Collector
 MEDIA_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 PREFIX: Final = "zerotrust_"
 
-Labelled = Mapping[str, float] | Mapping[tuple[str, str], float]
-"""A number for each value of one label, or for each pair of values of two labels."""
+Labelled = (
+    Mapping[str, float] | Mapping[tuple[str, str], float] | Mapping[tuple[str, str, str], float]
+)
+"""A number for each value of one label, or for each tuple of values of several labels."""
 
 
 def gauge(name: str, meaning: str, value: float | Labelled, *labels: str) -> Metric:

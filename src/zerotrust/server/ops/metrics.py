@@ -32,6 +32,7 @@ from zerotrust.server.proxy.verification_pool import (
     MAX_WAITING_OF_AGENT,
     MAX_WAITING_OF_NETWORK,
 )
+from zerotrust.telemetry import access_log, tracing
 from zerotrust.telemetry.metrics import counter, gauge, limits
 from zerotrust.telemetry.session_metrics import LIMITS, loop_metrics, session_metrics
 
@@ -56,6 +57,8 @@ _LIMITS: Final = {
     "permission_connections": tls_permission.MAX_CONNECTIONS,
     "policies_away_bytes": MAX_MEMORY,
     "admin_connections": admin.MAX_CONNECTIONS,
+    "access_log_lines": access_log.MAX_QUEUED,
+    "trace_spans": tracing.MAX_QUEUED,
 }
 
 

@@ -34,7 +34,7 @@ from zerotrust.net.http_server import HttpServerConnection, RequestSink
 from zerotrust.server.access.gatekeeper import Gatekeeper
 from zerotrust.server.agents.registry import Registry
 from zerotrust.server.agents.scheme import to_https
-from zerotrust.server.agents.service_policy import passed_head
+from zerotrust.server.agents.service_policy import CompiledPolicy, passed_head
 from zerotrust.server.agents.websocket_endpoint import WebSocketEndpoint
 from zerotrust.server.proxy.error_pages import send_error_page
 from zerotrust.server.proxy.gate_check import GateCheck, Outcome
@@ -50,6 +50,7 @@ from zerotrust.server.proxy.trailers import TrailerFilter
 from zerotrust.server.proxy.verification_pool import VerificationPool
 from zerotrust.telemetry import logs
 from zerotrust.telemetry.request_record import RequestObserver, RequestRecord
+from zerotrust.telemetry.tracing import Tracer
 from zerotrust.tunnel.binary import pack_open
 from zerotrust.tunnel.codes import FLAG_REPORT, FLAG_TRAILERS, FLAG_UPGRADE, Code
 
@@ -76,6 +77,7 @@ class Ingress:
         gate_check: the gates of host names; None where access is not configured.
         requests: how many requests came.
         observers: get the record of each finished request; without any, none is made.
+        tracer: makes the trace context of each request; needs an observer. None without traces.
         refused, failed: requests that the server answered itself, by error code: before (`refused`)
             or after (`failed`) it had forwarded them.
         policy_time: CPU time that the policies of each agent have taken.
@@ -94,6 +96,7 @@ class Ingress:
     ) -> None:
         self.requests = 0
         self.observers: tuple[RequestObserver, ...] = ()
+        self.tracer: Tracer | None = None
         self.refused: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
         self._overload = overload or LoadShedding(Limits())
@@ -151,6 +154,7 @@ class Ingress:
         )
         if self.observers:
             self._observe(context)
+            head = context.head
         if self.gate_check is not None:
             self.gate_check.look_at(context)
             head = context.head
@@ -170,6 +174,12 @@ class Ingress:
             began_at=perf_counter(),
         )
         context.observe(record, self.observers)
+        if self.tracer is not None:
+            fields = head.fields
+            record.trace, lines = self.tracer.begin(fields.lines)
+            if lines is not fields.lines:
+                fields = fields.with_lines(lines, fields.spoofable)
+                context.head = RequestHead(head.method, head.target, head.minor, fields)
 
     def _serve(self, context: RequestContext, *, authorized: bool = False) -> RequestSink | None:
         """Select an agent, authorize the request and forward it; try other agents where that fails.
@@ -285,6 +295,9 @@ class Ingress:
         if context.gate is not None or (policy is not None and policy.identity is not None):
             gates = self.gate_check
             head, added = identify(context, head, None if gates is None else gates.gatekeeper)
+        record = context.record
+        if record is not None and record.trace is not None:
+            added += record.trace.line
         kind, length = context.framing
         fields, session = head.fields, registration.session.link.session
         payload = pack_open(
@@ -292,7 +305,7 @@ class Ingress:
             length,
             flags=(FLAG_UPGRADE if fields.upgrade is not None else 0)
             | (FLAG_TRAILERS if fields.te_trailers else 0)
-            | (FLAG_REPORT if context.record is not None and session.reports else 0),
+            | (FLAG_REPORT if record is not None and session.reports else 0),
             service=registration.wire_id,
             request_id=context.id.encode(),
             block=request_block(head, client=context.client, proto=context.scheme, added=added),
@@ -311,17 +324,20 @@ class Ingress:
             loop=self._loop,
             trailer_filter=self._trailer_filter,
         )
-        if context.record is not None:
-            context.note_forwarded(context.record)
-        if policy is None:
-            return relay
-        if fields.upgrade is not None and policy.upgrades is not None:
+        if record is not None:
+            context.note_forwarded(record)
+        return relay if policy is None else self._limited(relay, policy)
+
+    def _limited(self, relay: Relay, policy: CompiledPolicy) -> RequestSink:
+        """Return the owner of a request whose policy may limit upgrades and bandwidth."""
+        context = relay.context
+        if context.head.fields.upgrade is not None and policy.upgrades is not None:
             policy.upgrades.opened(context.client, relay.stream)
-        if policy.shaping is not None:
-            return ShapedRelay(
-                relay, context.connection, policy.shaping, client=context.client, loop=self._loop
-            )
-        return relay
+        if policy.shaping is None:
+            return relay
+        return ShapedRelay(
+            relay, context.connection, policy.shaping, client=context.client, loop=self._loop
+        )
 
     # ---- gates
 

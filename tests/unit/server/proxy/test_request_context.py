@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.unit.server.gated_proxy import GatedProxy
-from tests.unit.server.proxy_fixture import ProxyFixture, lose_link
+from tests.unit.server.proxy_fixture import ProxyFixture, lose_link, restore_link
 from zerotrust.access.subject import Subject, SubjectKind
 from zerotrust.model.server import ProxyApi
 from zerotrust.server.agents.scheme import USUAL
@@ -165,6 +165,19 @@ async def test_a_request_that_has_waited() -> None:
     proxy.connection.connection_lost(None)
     (record,) = records
     assert 0 < record.waited <= record.duration
+
+
+async def test_a_request_that_was_served_after_a_wait() -> None:
+    proxy = ProxyFixture({}, api=ProxyApi(hold_timeout=60))
+    records = observed(proxy)
+    lose_link(proxy)
+    await proxy.ask("GET /")
+    await restore_link(proxy)
+    await proxy.answer(OK, kind=KIND_LENGTH, body=b"ok")
+    (record,) = records
+    assert (record.status, record.tries) == (200, 1)
+    assert record.policy is not None
+    assert 0 < record.waited < record.duration
 
 
 async def switched(proxy: ProxyFixture) -> None:
