@@ -45,6 +45,7 @@ COMPILED = (
     "server/proxy/load_shedding.py",
     "server/proxy/relay.py",
     "server/proxy/request_context.py",
+    "server/proxy/websocket_relay.py",
     "agent/request_rewrite.py",
     "agent/session.py",
     "agent/exchange.py",

@@ -41,6 +41,7 @@ _WORDS: Final = {
     "ProviderNames": "provider or list of providers",
     "TokenPatterns": "name or list of names",
     "Until": "date or time",
+    "UpgradeOrigins": "`same`, origin or list of origins",
     "UserName": "name",
     "UserNames": "user or list of users",
     "Administrators": "list of [conditions](#conditions)",
@@ -90,7 +91,7 @@ _HANDLERS: Final = "[handlers](#handlers)"
 def agent_page() -> str:
     """Return the reference of the agent's file."""
     names = {
-        f"services[].websocket.{old}": f"services[].{new}"
+        f"services[].websocket.{old}": f"services[].{'.'.join(map(str, new))}"
         for old, new in legacy.WEBSOCKET_NAMES.items()
     }
     names[legacy.LEVEL] = "logging.level"

@@ -22,7 +22,9 @@ from h2.events import (
 )
 from h2.exceptions import StreamClosedError
 from h2.settings import SettingCodes
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.frames import CloseCode, Frame, Opcode
+from websockets.headers import parse_extension
 from websockets.protocol import Protocol, Side
 
 from tests.support.entrypoint import Entrypoint, trusting
@@ -149,6 +151,11 @@ class H2Socket:
 
     def answer(self, fields: dict[str, str]) -> None:
         self.fields = fields
+        if chosen := fields.get("sec-websocket-extensions"):
+            ((name, parameters),) = parse_extension(chosen)
+            assert name == "permessage-deflate"
+            factory = ClientPerMessageDeflateFactory()
+            self._protocol.extensions = [factory.process_response_params(parameters, [])]
         self.answered.set()
 
     def receive(self, data: bytes) -> None:
@@ -183,7 +190,9 @@ class H2Socket:
         """Send the protocol's own answers (pong, close); they are small."""
         data = b"".join(self._protocol.data_to_send())
         if data and not self.ended.is_set():
-            self._h2.machine.send_data(self._number, data)
+            # The stream may have ended with the frame that is answered.
+            with contextlib.suppress(StreamClosedError):
+                self._h2.machine.send_data(self._number, data)
             self._h2.flush()
 
     # the test's side

@@ -3,21 +3,28 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from zerotrust.config.diagnostics import KeyPath, suggestion
+from zerotrust.config.diagnostics import KeyPath, Severity, suggestion
 from zerotrust.config.document import Source
 from zerotrust.config.ineffective_keys import items
+from zerotrust.model.websocket_limits import WebSocketLimits
 
 LEVEL: Final = "log_level"
 EXPOSE: Final = "expose_to_network_without_authentication"
 
-WEBSOCKET_NAMES: Final[Mapping[str, str]] = {
-    "idle_timeout": "websocket_idle_timeout",
-    "max_duration": "websocket_max_duration",
-    "enabled": "websocket",
+WEBSOCKET_NAMES: Final[Mapping[str, KeyPath]] = {
+    "idle_timeout": ("websocket_idle_timeout",),
+    "max_duration": ("websocket_max_duration",),
+    "max_per_client": ("max_websockets_per_client",),
+    "max_per_user": ("max_websockets_per_user",),
+    **{name: ("websocket_limits", name) for name in WebSocketLimits.model_fields},
+    "enabled": ("websocket",),
 }
 """Keys of a service's `websocket` section, and the keys of the service that they set.
 
 `enabled` is last, because it replaces the section itself."""
+
+WEBSOCKET_LIMITS: Final = ("max_per_client", "max_per_user", *WebSocketLimits.model_fields)
+"""Keys of this section that protect a service."""
 
 _LOOPBACK: Final = "127.0.0.1"
 
@@ -49,18 +56,27 @@ def flatten_websocket(source: Source) -> None:
         here = source.path_in_file((*path, "websocket"))
         for key in asked.keys() - WEBSOCKET_NAMES.keys():
             near = suggestion(key, WEBSOCKET_NAMES) or ", it is ignored"
+            # A limit that is misspelt must not be ignored.
+            severity: Severity = "error" if suggestion(key, WEBSOCKET_LIMITS) == near else "warning"
             source.report(
-                (*here, key), "warning", f"unknown key{near}", at_key=True, ineffective=True
+                (*here, key),
+                severity,
+                f"unknown key{near}",
+                at_key=True,
+                ineffective=severity == "warning",
             )
         del service["websocket"]
-        for key, name in WEBSOCKET_NAMES.items():
+        for key, names in WEBSOCKET_NAMES.items():
             if asked.get(key) is None:
                 continue
-            if name in service:
-                message = f"sets {name}, which is given as well; remove one"
+            section = service
+            for name in names[:-1]:
+                section = section.setdefault(name, {})
+            if not isinstance(section, dict) or names[-1] in section:
+                message = f"sets {'.'.join(map(str, names))}, which is given as well; remove one"
                 source.report((*here, key), "error", message, at_key=True)
             else:
-                _move(source, (*here, key), (*path, name), asked[key])
+                _move(source, (*here, key), (*path, *names), asked[key])
 
 
 def restrict_api_to_loopback(source: Source) -> None:

@@ -16,6 +16,26 @@ MAX_KEYS: Final = 65536
 _INEXACT: Final = 1e-9
 
 
+class Pace:
+    """Allows `rate` units per second, and at most `burst` at once: the algorithm for a single key.
+
+    Args:
+        burst: units.
+    """
+
+    __slots__ = ("_expected", "_interval", "_tolerance")
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._interval = 1 / rate
+        self._tolerance = burst / rate
+        self._expected = 0.0
+
+    def take(self, count: float, now: float) -> bool:
+        """Count these units; return False if they are too many. They are counted even then."""
+        self._expected = max(self._expected, now) + count * self._interval
+        return self._expected - now <= self._tolerance + _INEXACT
+
+
 class CellRate:
     """Allows `count` requests per `seconds` for each key, and at most `burst` at once.
 

@@ -25,6 +25,12 @@ _CLIENT_FULL: Final = Answer(
     code="websocket_limit",
     message="this client has reached its limit of WebSockets; close one first",
 )
+_USER_FULL: Final = Answer(
+    429,
+    _LATER,
+    code="websocket_limit",
+    message="you have reached your limit of WebSockets; close one first",
+)
 
 
 class BodyLimit:
@@ -57,40 +63,55 @@ class UpgradedConnection(Protocol):
 
 
 class UpgradeLimit:
-    """Limits the concurrent upgraded connections of a service, and of each client.
+    """Limits the concurrent upgraded connections of a service, of each client and of each user.
 
     Args:
         before: the limit that this one replaces. Its open connections stay open and count.
+        per_user: for users, machines and the like whom the server's rules have let in.
 
     Attributes:
-        open: the client and the connection of each upgrade, until it is found ended.
+        open: the client, the user and the connection of each upgrade, until it is found ended.
     """
 
-    __slots__ = ("_per_client", "_total", "open")
+    __slots__ = ("_per_client", "_per_user", "_total", "open")
 
     def __init__(
-        self, total: int | None, per_client: int | None, before: "UpgradeLimit | None" = None
+        self,
+        total: int | None,
+        per_client: int | None,
+        before: "UpgradeLimit | None" = None,
+        *,
+        per_user: int | None = None,
     ) -> None:
         self._total = total
         self._per_client = per_client
-        self.open: list[tuple[bytes, UpgradedConnection]] = (
+        self._per_user = per_user
+        self.open: list[tuple[bytes, str, UpgradedConnection]] = (
             before.open if before is not None else []
         )
 
     def request(self, request: Request, now: float) -> Answer | None:
         if request.fields.upgrade is None:
             return None
-        self.open[:] = [entry for entry in self.open if not entry[1].done]
+        self.open[:] = [entry for entry in self.open if not entry[2].done]
         if self._total is not None and len(self.open) >= self._total:
             return _SERVICE_FULL
         if self._per_client is not None:
             network = network_of(request.client)
             if not network:
                 return UNREADABLE
-            if sum(other == network for other, _ in self.open) >= self._per_client:
+            if sum(other == network for other, _, _ in self.open) >= self._per_client:
                 return _CLIENT_FULL
+        if self._per_user is not None and request.who is not None:
+            user = request.who.subject.id
+            if sum(other == user for _, other, _ in self.open) >= self._per_user:
+                return _USER_FULL
         return None
 
-    def opened(self, client: bytes, connection: UpgradedConnection) -> None:
-        """Count an upgraded connection whose request was passed."""
-        self.open.append((network_of(client), connection))
+    def opened(self, client: bytes, connection: UpgradedConnection, user: str = "") -> None:
+        """Count an upgraded connection whose request was passed.
+
+        Args:
+            user: id of the subject; empty without one.
+        """
+        self.open.append((network_of(client), user, connection))

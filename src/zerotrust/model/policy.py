@@ -19,6 +19,7 @@ from zerotrust.model.rates import ByteSize
 from zerotrust.model.service import MAX_ROUTES, Route, Service, ServiceSecurity, TrafficShaping
 from zerotrust.model.service_access import ServiceAccess
 from zerotrust.model.strict import Strict
+from zerotrust.model.websocket_limits import WebSocketLimits
 
 _NO_KEYS: Final[Mapping[KeySource, Mapping[str, Any]]] = MappingProxyType({})
 
@@ -43,6 +44,8 @@ class ServicePolicy(Strict):
 
     max_websockets: int | None = Field(default=None, ge=1)
     max_websockets_per_client: int | None = Field(default=None, ge=1)
+    max_websockets_per_user: int | None = Field(default=None, ge=1)
+    websocket_limits: WebSocketLimits | None = None
     traffic_shaping: TrafficShaping | None = None
 
     @classmethod
@@ -56,6 +59,8 @@ class ServicePolicy(Strict):
             max_request_body=service.max_request_body,
             max_websockets=service.max_websockets,
             max_websockets_per_client=service.max_websockets_per_client,
+            max_websockets_per_user=service.max_websockets_per_user,
+            websocket_limits=service.websocket_limits,
             traffic_shaping=service.traffic_shaping,
         )
         return policy if policy != cls() else None
@@ -74,6 +79,16 @@ class ServicePolicy(Strict):
                 if isinstance(handler, AccessRequire):
                     found += handler.config.require
         return found
+
+    @property
+    def limits_upgrades(self) -> bool:
+        """Return True if the number of concurrent upgraded connections is limited."""
+        limits = (
+            self.max_websockets,
+            self.max_websockets_per_client,
+            self.max_websockets_per_user,
+        )
+        return any(limit is not None for limit in limits)
 
     @property
     def needs_access(self) -> bool:

@@ -39,6 +39,7 @@ from zerotrust.model.upstream import (
     UpstreamEndpoint,
     endpoint_of,
 )
+from zerotrust.model.websocket_limits import WebSocketLimits
 
 MAX_ROUTES: Final = 1024
 """Maximum routes of a service. A request is compared with each: 1,024 take half of the maximum cost
@@ -296,7 +297,8 @@ class Service(Model):
 
     websocket: bool = True
     """Forward requests for an upgrade, such as WebSockets. If false, they get 403. It may be a
-    section: `websocket: {enabled: true, idle_timeout: 30s, max_duration: 8h}`."""
+    section: `websocket: {enabled: true, idle_timeout: 30s, max_duration: 8h}`, with the keys of
+    `websocket_limits`, too."""
 
     max_websockets: int | None = Field(default=None, ge=1, le=1_000_000)
     """Maximum concurrent upgraded connections; beyond it, 503."""
@@ -304,6 +306,13 @@ class Service(Model):
     max_websockets_per_client: int | None = Field(default=None, ge=1, le=1_000_000)
     """Maximum concurrent upgraded connections of one client (IPv4 address or IPv6 /64 network);
     beyond it, 429."""
+
+    max_websockets_per_user: int | None = Field(default=None, ge=1, le=1_000_000)
+    """Maximum concurrent upgraded connections of one user, machine or app whom the server's rules
+    have let in; beyond it, 429."""
+
+    websocket_limits: WebSocketLimits | None = None
+    """Limits of WebSockets: sizes and rates, origins, pings."""
 
     max_request_body: ByteSize | None = None
     """Maximum size of a request body, for example "10MB"; beyond it, 413."""

@@ -35,6 +35,9 @@ def _origin(value: str) -> str:
     return text
 
 
+Origin = Annotated[str, AfterValidator(_origin)]
+"""Origin of a page: scheme, host and port, in lower case."""
+
 IdentityFields = Annotated[
     dict[
         Annotated[FieldName, AfterValidator(_identity_field)],
@@ -83,9 +86,7 @@ class ServiceAccess(Strict):
     identity: ServiceIdentity = ServiceIdentity()
     """Statements about the user in requests to the backend."""
 
-    origins: Annotated[
-        list[Annotated[str, AfterValidator(_origin)]], OneOrMany, Field(max_length=64)
-    ] = []
+    origins: Annotated[list[Origin], OneOrMany, Field(max_length=64)] = []
     """Origins whose pages may open WebSockets with a cookie. Default: the host name of the service
     alone."""
 

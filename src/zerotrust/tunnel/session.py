@@ -97,6 +97,17 @@ _OPENED: Final = Phase.OPEN
 _CLOSED: Final = Phase.CLOSED
 
 
+class EndedBy(IntEnum):
+    """Cause of the end of a session."""
+
+    HERE = 0
+    """This end has closed it."""
+    PEER = 1
+    """The peer has closed it."""
+    LINK = 2
+    """Its link was lost, and there was no other one in time."""
+
+
 class SessionSink(Protocol):
     """Owner of a session. The rules of `StreamSink` hold here, too."""
 
@@ -145,6 +156,7 @@ class Session:
         outbox: the frames that wait to be sent.
         resumption: what the session needs to outlive its link; None if it ends with it.
         unconsumed: bytes that have arrived and that the sinks have not consumed.
+        end: cause and code of the session's end; None before.
         unsent: once the session has ended, this end's streams of which no frame has left.
         growth: memory by which the windows of all streams may still grow.
         max_open: maximum size of the head of a request (`binary.pack_open`).
@@ -167,6 +179,7 @@ class Session:
     ) -> None:
         self.id = session_id
         self.phase = Phase.HANDSHAKE
+        self.end: tuple[EndedBy, Code] | None = None
         self.attached = True
         self.keepalive = Keepalive(now)
         self.streams: dict[int, Stream] = {}
@@ -357,7 +370,7 @@ class Session:
         """End the session: reset all streams, send CLOSE, and ignore what arrives later."""
         if self.phase is not _CLOSED:
             self._emit(FrameType.CLOSE, 0, pack_reason(code, reason))
-            self._end(code, reason)
+            self._end(code, reason, EndedBy.HERE)
 
     # ---- what arrives
 
@@ -409,7 +422,8 @@ class Session:
         resumption = self.resumption
         if not self.attached:
             if resumption is not None and now >= resumption.expires_at:
-                self._end(Code.SILENCE, f"no link for {resumption.timeout:g} s")
+                reason = f"no link for {resumption.timeout:g} s"
+                self._end(Code.SILENCE, reason, EndedBy.LINK)
         elif self.phase is _HANDSHAKE:
             if now >= self._handshake_by:
                 self.close(Code.SILENCE, f"no handshake within {HANDSHAKE_TIMEOUT:g} s")
@@ -427,7 +441,7 @@ class Session:
         if self.phase is _CLOSED:
             return
         if self.resumption is None:
-            self._end(Code.GOING_AWAY, reason)
+            self._end(Code.GOING_AWAY, reason, EndedBy.LINK)
             return
         self._reader = FrameReader()
         self._greeting = b""
@@ -653,7 +667,7 @@ class Session:
 
     def _receive_handshake(self, kind: int, payload: bytes, now: float) -> None:
         if kind == FrameType.CLOSE:
-            self._end(*unpack_reason(payload))
+            self._end(*unpack_reason(payload), EndedBy.PEER)
             return
         peer: Hello | Welcome
         if self._dialer:
@@ -695,7 +709,7 @@ class Session:
             return []
         kind, _, _, payload = frames[0]
         if kind == FrameType.CLOSE:
-            self._end(*unpack_reason(payload))
+            self._end(*unpack_reason(payload), EndedBy.PEER)
             return []
         peer = read_welcome(kind, payload)
         assert self.resumption is not None
@@ -718,7 +732,7 @@ class Session:
                 self.going_away = True
                 self._sink.going_away(*unpack_reason(payload))
             case FrameType.CLOSE:
-                self._end(*unpack_reason(payload))
+                self._end(*unpack_reason(payload), EndedBy.PEER)
             case _:
                 self._receive_message(kind, payload)
 
@@ -826,8 +840,9 @@ class Session:
             stream.sink.head(payload, end=bool(flags & END), interim=interim)
         self._settle(stream)
 
-    def _end(self, code: Code, reason: str) -> None:
+    def _end(self, code: Code, reason: str, by: EndedBy) -> None:
         self.phase = _CLOSED
+        self.end = (by, code)
         self.outbox.close()
         if self.own_streams:
             self.unsent = self.outbox.take_back_opens()

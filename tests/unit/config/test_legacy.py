@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 
 from zerotrust.config.document import Source
-from zerotrust.config.legacy import EXPOSE, rename_level, restrict_api_to_loopback
+from zerotrust.config.legacy import (
+    EXPOSE,
+    flatten_websocket,
+    rename_level,
+    restrict_api_to_loopback,
+)
 
 
 def source(tmp_path: Path, text: str) -> Source:
@@ -56,3 +61,36 @@ def test_a_file_without_api(tmp_path: Path, text: str) -> None:
     found = source(tmp_path, text)
     restrict_api_to_loopback(found)
     assert found.problems == []
+
+
+def test_a_section_of_websocket_sets_limits(tmp_path: Path) -> None:
+    found = source(
+        tmp_path,
+        "services: [{websocket: {enabled: false, idle_timeout: 30s, ping: 30s, max_per_user: 2}}]\n",
+    )
+    flatten_websocket(found)
+    assert found.problems == []
+    assert found.data["services"] == [
+        {
+            "websocket": False,
+            "websocket_idle_timeout": "30s",
+            "websocket_limits": {"ping": "30s"},
+            "max_websockets_per_user": 2,
+        }
+    ]
+    assert found.renamed["services", 0, "websocket_limits", "ping"] == (
+        "services",
+        0,
+        "websocket",
+        "ping",
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "severity"),
+    [("max_mesage", "error"), ("max_per_clients", "error"), ("idel_timeout", "warning")],
+)
+def test_a_misspelt_limit_is_an_error(tmp_path: Path, key: str, severity: str) -> None:
+    found = source(tmp_path, f"services: [{{websocket: {{{key}: 1s}}}}]\n")
+    flatten_websocket(found)
+    assert [problem.severity for problem in found.problems] == [severity]

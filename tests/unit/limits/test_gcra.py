@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerotrust.limits.gcra import CellRate
+from zerotrust.limits.gcra import CellRate, Pace
 
 
 def passes(rate: CellRate, key: bytes, now: float) -> bool:
@@ -45,3 +45,31 @@ def test_waiting_as_told_is_enough_and_needed(pauses: list[float], count: int, b
             )
             now += wait
             assert passes(rate, b"", now)
+
+
+def test_a_single_key_has_a_burst_and_then_the_rate() -> None:
+    pace = Pace(2, burst=3)
+    assert [pace.take(1, 10) for _ in range(4)] == [True, True, True, False]
+    assert not pace.take(1, 10.5)
+    assert pace.take(1, 12)
+    assert pace.take(3, 20)
+    assert not pace.take(4, 30)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 100), st.integers(0, 9)), max_size=60).map(sorted),
+    st.integers(1, 10),
+    st.integers(1, 30),
+)
+def test_a_single_key_never_gets_more(
+    taken: list[tuple[float, int]], rate: int, burst: int
+) -> None:
+    pace, passed = Pace(rate, burst), list[tuple[float, int]]()
+    for now, count in taken:
+        if not pace.take(count, now):
+            break
+        passed.append((now, count))
+    for first, (begin, _) in enumerate(passed):
+        for last in range(first, len(passed)):
+            total = sum(count for _, count in passed[first : last + 1])
+            assert total <= burst + (passed[last][0] - begin) * rate + 1e-5

@@ -1,10 +1,13 @@
 """Tests of zerotrust.middleware.request_limits."""
 
+import math
 from typing import Any
 
 import pytest
 
 from tests.unit.middleware.policy_runner import request
+from zerotrust.access.subject import Credential, CredentialKind, Subject, SubjectKind
+from zerotrust.middleware.interface import Request
 from zerotrust.middleware.request_limits import BodyLimit, UpgradeLimit
 
 UPGRADE = ("Connection: Upgrade", "Upgrade: websocket")
@@ -108,3 +111,23 @@ def test_ended_connections_do_not_count() -> None:
         assert isinstance(socket, Socket)
         socket.done = True
     assert len(upgrades.open) == 1
+
+
+def asked_by(user: str | None) -> Request:
+    asked = request(*UPGRADE)
+    if user is not None:
+        subject = Subject(kind=SubjectKind.USER, id=user)
+        asked.who = Credential(
+            CredentialKind.PASS, "1", digest=b"", subject=subject, ends_at=math.inf
+        )
+    return asked
+
+
+def test_each_user_has_so_many_websockets() -> None:
+    upgrades = UpgradeLimit(None, None, per_user=1)
+    for user in ("anna", "ben"):
+        assert upgrades.request(asked_by(user), 0.0) is None
+        upgrades.opened(b"192.0.2.1", Socket(), user)
+        answer = upgrades.request(asked_by(user), 0.0)
+        assert answer is not None and (answer.status, answer.code) == (429, "websocket_limit")
+    assert upgrades.request(asked_by(None), 0.0) is None

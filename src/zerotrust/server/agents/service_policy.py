@@ -12,6 +12,7 @@ from typing import Any
 from zerotrust.access.conditions import CountryOf, no_country
 from zerotrust.access.identity_headers import IdentityHeaders
 from zerotrust.errors import ConfigError, ForwardError
+from zerotrust.http.client_pace import ClientLimits
 from zerotrust.http.head import RequestHead
 from zerotrust.middleware.chain import MiddlewareChain
 from zerotrust.middleware.client_address import RequireClientAddress
@@ -20,11 +21,26 @@ from zerotrust.middleware.interface import Answer, Middleware, Request
 from zerotrust.middleware.policy import Policy, compile_policy
 from zerotrust.middleware.policy_cost import cost_error
 from zerotrust.middleware.request_limits import UNLIMITED, BodyLimit, UpgradeLimit
+from zerotrust.middleware.upgrade_limits import HandshakeLimit, UpgradeOrigins
 from zerotrust.model.condition import Condition
 from zerotrust.model.policy import ServicePolicy
-from zerotrust.model.rates import parse_byte_size
+from zerotrust.model.rates import parse_byte_rate, parse_byte_size, parse_rate
 from zerotrust.model.service_access import ServiceAccess
+from zerotrust.model.websocket_limits import WebSocketLimits
 from zerotrust.server.agents.service_shaping import ServiceShaping
+
+
+@dataclass(frozen=True, slots=True)
+class WebSocketSettings:
+    """Treatment of the WebSockets of a service, from their 101 on.
+
+    Attributes:
+        client: limits on what the client sends, or None.
+        ping: seconds between pings of the server on a quiet WebSocket; 0 for none.
+    """
+
+    client: ClientLimits | None
+    ping: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,6 +50,8 @@ class CompiledPolicy:
     Attributes:
         max_body: most bytes of a request body, or `UNLIMITED`.
         upgrades: limit on upgraded connections, or None.
+        handshakes: limit on their rate, or None.
+        websocket: limits and pings of WebSockets, or None.
         shaping: bandwidth limits, or None.
         access: the service's section `access`, or None.
         identity: header fields that tell the backend who makes a request, as `access` asks for.
@@ -45,6 +63,8 @@ class CompiledPolicy:
     shaping: ServiceShaping | None = None
     access: ServiceAccess | None = None
     identity: IdentityHeaders | None = None
+    handshakes: HandshakeLimit | None = None
+    websocket: WebSocketSettings | None = None
 
     def chain(self, head: RequestHead) -> MiddlewareChain:
         """Return the middleware that a request has to pass.
@@ -106,9 +126,22 @@ def compile_service_policy(
     if asked.max_request_body is not None:
         max_body = parse_byte_size(asked.max_request_body)
         limits.append(BodyLimit(max_body))
-    if asked.max_websockets is not None or asked.max_websockets_per_client is not None:
+    handshakes = None
+    sockets = asked.websocket_limits or WebSocketLimits()
+    if sockets.origins:
+        limits.append(UpgradeOrigins(() if sockets.origins == "same" else sockets.origins))
+    if sockets.handshakes is not None:
+        former_rate = before.handshakes if before is not None else None
+        handshakes = HandshakeLimit.of(sockets.handshakes, former_rate)
+        limits.append(handshakes)
+    if asked.limits_upgrades:
         former = before.upgrades if before is not None else None
-        upgrades = UpgradeLimit(asked.max_websockets, asked.max_websockets_per_client, former)
+        upgrades = UpgradeLimit(
+            asked.max_websockets,
+            asked.max_websockets_per_client,
+            former,
+            per_user=asked.max_websockets_per_user,
+        )
         limits.append(upgrades)
     if asked.traffic_shaping is not None and asked.traffic_shaping.per_ip_limit is not None:
         limits.append(RequireClientAddress())
@@ -125,9 +158,11 @@ def compile_service_policy(
     shaping = ServiceShaping.of(
         asked.traffic_shaping, before.shaping if before is not None else None
     )
+    websocket = _websocket_settings(sockets)
     if (
         shaping is None
         and asked.access is None
+        and websocket is None
         and not any(chain.handlers for chain in policy.table.choices)
     ):
         return None
@@ -135,7 +170,25 @@ def compile_service_policy(
     if asked.access is not None:
         wanted = asked.access.identity
         identity = IdentityHeaders(jwt=wanted.jwt, headers=wanted.headers, encoding=wanted.encoding)
-    return CompiledPolicy(policy, max_body, upgrades, shaping, asked.access, identity)
+    return CompiledPolicy(
+        policy, max_body, upgrades, shaping, asked.access, identity, handshakes, websocket
+    )
+
+
+def _websocket_settings(asked: WebSocketLimits) -> WebSocketSettings | None:
+    """Return the settings for WebSockets; None where they have no limits and no pings."""
+    client = ClientLimits()
+    if asked.max_message is not None:
+        client = client._replace(max_message=parse_byte_size(asked.max_message))
+    if asked.messages is not None:
+        count, seconds = parse_rate(asked.messages)
+        client = client._replace(messages=count / seconds, burst=asked.burst or count)
+    if asked.bytes is not None:
+        client = client._replace(byte_rate=parse_byte_rate(asked.bytes))
+    limited = client != ClientLimits()
+    if not limited and not asked.ping:
+        return None
+    return WebSocketSettings(client if limited else None, asked.ping)
 
 
 def _check_conditions(conditions: list[Condition], *, signs_in: bool, countries: bool) -> None:

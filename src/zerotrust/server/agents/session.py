@@ -55,8 +55,12 @@ class OpenRequest(Protocol):
     def cut(self, reason: str) -> None:
         """End the request at once: the agent may no longer serve it."""
 
-    def depart(self) -> None:
-        """End an upgraded connection, where its protocol has a message for that."""
+    def depart(self, *, by_agent: bool) -> None:
+        """End an upgraded connection, where its protocol has a message for that.
+
+        Args:
+            by_agent: the agent restarts, and not the server.
+        """
 
 
 class SessionRegistry(Protocol):
@@ -220,10 +224,14 @@ class AgentSession:
             if stream.sink is not None:
                 yield cast("OpenRequest", stream.sink)
 
-    def depart(self) -> None:
-        """End WebSockets and other upgraded connections, so that their clients reconnect."""
+    def depart(self, *, by_agent: bool = False) -> None:
+        """End WebSockets and other upgraded connections, so that their clients reconnect.
+
+        Args:
+            by_agent: the agent restarts, and not the server.
+        """
         for request in self.open_requests():
-            request.depart()
+            request.depart(by_agent=by_agent)
 
     # ---- what the tunnel session tells (tunnel.session.SessionSink)
 
@@ -290,7 +298,7 @@ class AgentSession:
 
     def _retire(self, code: Code, reason: str) -> None:
         if self.retired:
-            self.depart()
+            self.depart(by_agent=True)
             return
         _log.info(
             "agent going away",

@@ -171,6 +171,8 @@ class ServerMetrics:
         yield counter("requests_refused_total", meaning, ingress.refused, "code")
         meaning = "Forwarded requests that failed."
         yield counter("requests_failed_total", meaning, ingress.failed, "code")
+        meaning = "WebSockets that have ended, by who ended them and by their close code."
+        yield counter("websocket_closed_total", meaning, ingress.websockets_closed, "by", "code")
         yield gauge(
             "requests_held", "Requests that wait for an agent to reconnect.", ingress.pending
         )

@@ -25,6 +25,13 @@ from zerotrust.http.head import RequestFields, RequestHead
 from zerotrust.http.head_block import request_block
 from zerotrust.http.headers import folded
 from zerotrust.http.websocket_handshake import TUNNEL_PATH
+from zerotrust.http.websocket_meter import (
+    ABNORMAL,
+    EDGE,
+    WebSocketEnd,
+    WebSocketMeter,
+    code_label,
+)
 from zerotrust.middleware.answer_response import answer_reply
 from zerotrust.middleware.header_edits import Edit
 from zerotrust.middleware.interface import Answer, NeedsVerification, Request
@@ -48,10 +55,11 @@ from zerotrust.server.proxy.retry import Delivery, RetryState, delivery_of
 from zerotrust.server.proxy.shaping import ShapedRelay
 from zerotrust.server.proxy.trailers import TrailerFilter
 from zerotrust.server.proxy.verification_pool import VerificationPool
+from zerotrust.server.proxy.websocket_relay import WebSocketRelay
 from zerotrust.telemetry import logs
 from zerotrust.telemetry.request_record import RequestObserver, RequestRecord
 from zerotrust.telemetry.tracing import Tracer
-from zerotrust.tunnel.binary import pack_open
+from zerotrust.tunnel.binary import pack_open, printable
 from zerotrust.tunnel.codes import FLAG_REPORT, FLAG_TRAILERS, FLAG_UPGRADE, Code
 
 _log = logs.logger("ingress")
@@ -80,6 +88,7 @@ class Ingress:
         tracer: makes the trace context of each request; needs an observer. None without traces.
         refused, failed: requests that the server answered itself, by error code: before (`refused`)
             or after (`failed`) it had forwarded them.
+        websockets_closed: ended WebSockets, by who has ended them and by their close codes.
         policy_time: CPU time that the policies of each agent have taken.
     """
 
@@ -99,6 +108,7 @@ class Ingress:
         self.tracer: Tracer | None = None
         self.refused: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
+        self.websockets_closed: Counter[tuple[str, str]] = Counter()
         self._overload = overload or LoadShedding(Limits())
         self.policy_time = PolicyTime()
         self._registry = registry
@@ -316,7 +326,8 @@ class Ingress:
             raise NoAgent(fields.host)
         if not session.can_open:
             raise Overloaded("the agent can take no more requests now")
-        relay = Relay(
+        kind_of_relay = WebSocketRelay if context.connection.is_websocket else Relay
+        relay = kind_of_relay(
             context,
             session,
             payload,
@@ -332,7 +343,8 @@ class Ingress:
         """Return the owner of a request whose policy may limit upgrades and bandwidth."""
         context = relay.context
         if context.head.fields.upgrade is not None and policy.upgrades is not None:
-            policy.upgrades.opened(context.client, relay.stream)
+            user = context.who.subject.id if context.who is not None else ""
+            policy.upgrades.opened(context.client, relay.stream, user)
         if policy.shaping is None:
             return relay
         return ShapedRelay(
@@ -471,6 +483,25 @@ class Ingress:
             context.connection.break_off()
         else:
             self._send_error_page(context, error, context.response_edits)
+
+    def websocket_closed(self, context: RequestContext, meter: WebSocketMeter) -> None:
+        """Log and count a WebSocket that has ended (websocket_relay.WebSocketOwner)."""
+        stats = meter.stats()
+        by, code, reason = stats.end or WebSocketEnd(EDGE, ABNORMAL, "")
+        self.websockets_closed[by, code_label(code)] += 1
+        _log.info(
+            "websocket closed",
+            host=context.host,
+            request=context.id,
+            by=by,
+            code=code,
+            reason=printable(reason) or None,
+            seconds=round(stats.seconds, 3),
+            client_messages=stats.client.messages,
+            client_bytes=stats.client.bytes,
+            backend_messages=stats.backend.messages,
+            backend_bytes=stats.backend.bytes,
+        )
 
     def _ask_origin(self, head: RequestHead) -> Answer | Sequence[Edit]:
         """Return the CORS header edits for a refusal, or the answer to a CORS preflight."""

@@ -15,13 +15,6 @@ from zerotrust.errors import (
 )
 from zerotrust.http.body import Kind
 from zerotrust.http.head_block import check_response_block, check_trailers, switches_as_asked
-from zerotrust.http.websocket_frames import (
-    GOING_AWAY,
-    POLICY_VIOLATION,
-    SERVICE_RESTART,
-    FrameTracker,
-    close_frame,
-)
 from zerotrust.middleware.header_edits import edit_block
 from zerotrust.middleware.request_limits import UNLIMITED
 from zerotrust.net.http_server import HttpServerConnection, RequestSink
@@ -43,17 +36,7 @@ _PIECE_BYTES: Final = 64
 """Memory that each kept piece of a body takes besides its bytes."""
 
 
-_RESTART: Final = "the server or the agent is going away"
-
-_CLOSE_CODES: Final = {
-    Code.GOING_AWAY: SERVICE_RESTART,
-    Code.SUPERSEDED: SERVICE_RESTART,
-    Code.SILENCE: SERVICE_RESTART,
-    Code.WITHDRAWN: GOING_AWAY,
-    Code.UPSTREAM_TIMEOUT: GOING_AWAY,
-    Code.NOT_ALLOWED: POLICY_VIOLATION,
-}
-"""Close codes of WebSockets that the server ends. SERVICE_RESTART: come back at once."""
+RESTART: Final = "the server or the agent is going away"
 
 
 class RelayOwner(Protocol):
@@ -84,11 +67,8 @@ class Relay:
 
     __slots__ = (
         "_body_left",
-        "_client_frames",
         "_connection",
         "_ended",
-        "_frames",
-        "_leaving",
         "_loop",
         "_owed",
         "_owner",
@@ -120,10 +100,7 @@ class Relay:
         policy, upgrade = context.policy, context.head.fields.upgrade
         self._body_left = policy.max_body if policy is not None and upgrade is None else UNLIMITED
         self._owed = 0
-        self._frames: FrameTracker | None = None
-        self._client_frames: FrameTracker | None = None
         self._user: Credential | None = None
-        self._leaving = False
         self._replay: list[bytes] | None = None
         self._replay_room = MAX_REPLAY_BYTES
         self._ended = False
@@ -200,7 +177,7 @@ class Relay:
                 )
                 return
         if self._user is not None:
-            self._note_use(self._user, data)
+            self._user.note_use(time())
         if self._replay_room >= 0:
             self._keep(data, end=end)
         if not self._session.send_data(self.stream, data, end=end) and self._connection is not None:
@@ -235,7 +212,7 @@ class Relay:
         """End the request at once: its client may not go on with it.
 
         Args:
-            reason: for the Close frame of a WebSocket.
+            reason: for the client, where its protocol has a message for that.
         """
         self.stop_replay()
         self._session.reset(self.stream, Code.CANCELLED, "the client may not go on")
@@ -243,31 +220,22 @@ class Relay:
         if connection is None:
             return
         self.context.fail("access_ended", "server")
-        frames = self._frames
-        if frames is not None and frames.closed:
-            connection.finish()
-        elif frames is not None and frames.between:
-            connection.leave(close_frame(POLICY_VIOLATION, reason))
-        elif connection.responded:
+        if connection.responded:
             connection.break_off()
         else:
             self._owner.access_ended(self.context)
 
-    def depart(self) -> None:
-        """End an upgraded connection where its protocol allows it: a WebSocket between two frames.
+    def depart(self, *, by_agent: bool = False) -> None:
+        """End an upgraded connection, as the server or the agent restarts. Other requests go on.
 
-        Its client is told to come back at once. Other requests go on, as do WebSockets that are
-        closing already.
+        Args:
+            by_agent: it is the agent.
         """
-        connection, frames = self._connection, self._frames
-        if connection is None or not connection.tunnelled or (frames is not None and frames.closed):
-            return
-        if frames is not None and not frames.between:
-            self._leaving = True
-            return
-        self._session.reset(self.stream, Code.GOING_AWAY, _RESTART)
-        self.context.fail("going_away", "server")
-        self.reset(Code.GOING_AWAY, _RESTART)
+        connection = self._connection
+        if connection is not None and connection.tunnelled:
+            self._session.reset(self.stream, Code.GOING_AWAY, RESTART)
+            self.context.fail("going_away", "agent" if by_agent else "server")
+            self.reset(Code.GOING_AWAY, RESTART)
 
     # ---- from the agent (tunnel.stream.StreamSink)
 
@@ -300,15 +268,7 @@ class Relay:
             if payload:
                 self._reset_late()
             return
-        frames = self._frames
-        if frames is not None:
-            if self._leaving:
-                payload = payload[: frames.until_end(payload)]
-            frames.feed(payload)
         self._answer(connection, payload, end=end)
-        if self._leaving and frames is not None and frames.between:
-            self.depart()
-            return
         if not end:
             if connection.congested:
                 self._owed += len(payload)
@@ -337,32 +297,16 @@ class Relay:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        frames = self._frames
         if code is Code.NO_ERROR and connection.tunnelled:
             connection.finish()
-            return
-        error = error_for(code, reason)
-        if frames is not None and code in _CLOSE_CODES and frames.between and not frames.closed:
-            self.context.fail(error.code, error.hop)
-            connection.leave(close_frame(_CLOSE_CODES[code]))
         else:
-            self._owner.relay_failed(self, error, code)
+            self._owner.relay_failed(self, error_for(code, reason), code)
 
     def writable(self) -> None:
         if self._connection is not None:
             self._connection.resume_reading()
 
     # ---- inside
-
-    def _note_use(self, user: Credential, data: bytes) -> None:
-        """Note that the client uses an upgraded connection; pings and pongs do not count."""
-        frames = self._client_frames
-        if frames is not None:
-            frames.feed(data)
-            if not frames.has_data:
-                return
-            frames.has_data = False
-        user.note_use(time())
 
     def _keep(self, data: bytes, *, end: bool) -> None:
         self._ended = end
@@ -408,8 +352,6 @@ class Relay:
             block = without_own_set_cookie(block)
         if status == 101:
             self._user = context.who
-            if connection.is_websocket:
-                self._frames, self._client_frames = FrameTracker(), FrameTracker()
         over = connection.respond(block, status, kind, length, announce=announce)
         if status != 101 and context.head.fields.upgrade:
             self._session.send_data(self.stream, b"", end=True)

@@ -220,9 +220,9 @@ class ShapedRelay:
         self._drop()
         self.relay.cut(reason)
 
-    def depart(self) -> None:
+    def depart(self, *, by_agent: bool) -> None:
         """End an upgraded connection where its protocol allows it."""
-        self.relay.depart()
+        self.relay.depart(by_agent=by_agent)
 
     # ---- inside
 

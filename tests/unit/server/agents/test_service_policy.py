@@ -6,12 +6,14 @@ import pytest
 
 from tests.unit.middleware.policy_runner import SECRET, request
 from zerotrust.errors import ConfigError
+from zerotrust.http.client_pace import ClientLimits
 from zerotrust.http.head import parse_request
 from zerotrust.middleware.header_edits import delete_field, set_field
 from zerotrust.middleware.interface import Answer
 from zerotrust.middleware.request_limits import UNLIMITED
 from zerotrust.server.agents.service_policy import (
     CompiledPolicy,
+    WebSocketSettings,
     compile_service_policy,
     passed_head,
 )
@@ -211,3 +213,49 @@ def test_conditions_cost_time() -> None:
         guard({"access": {"require": many}})
     with pytest.raises(ConfigError, match="the policy may take"):
         guard({"routes": [{"handle": [{"type": "access", "config": {"require": many}}] * 2}]})
+
+
+UPGRADE = ("Connection: Upgrade", "Upgrade: websocket")
+
+
+def test_limits_of_websockets() -> None:
+    found = made(
+        {
+            "websocket_limits": {
+                "max_message": "1KiB",
+                "messages": "60/minute",
+                "bytes": "10KB/s",
+                "ping": 30,
+            }
+        }
+    )
+    assert found.websocket == WebSocketSettings(ClientLimits(1024, 1.0, 60, 10_000.0), 30.0)
+    assert found.handshakes is None
+    assert code(found, *UPGRADE) is None
+    assert made({"websocket_limits": {"ping": 30}}).websocket == WebSocketSettings(None, 30.0)
+    burst = made({"websocket_limits": {"messages": "60/minute", "burst": 5}}).websocket
+    assert burst == WebSocketSettings(ClientLimits(messages=1.0, burst=5), 0.0)
+    assert guard({"websocket_limits": {}}) is None
+
+
+@pytest.mark.parametrize(
+    ("origins", "asked", "said"),
+    [
+        ("same", "https://app.example.com", None),
+        ("same", "https://other.example.com", "origin_refused"),
+        (["https://other.example.com"], "https://other.example.com", None),
+        (["https://other.example.com"], "https://app.example.com", None),
+    ],
+)
+def test_origins_of_websockets(origins: object, asked: str, said: str | None) -> None:
+    found = made({"websocket_limits": {"origins": origins}})
+    assert found.websocket is None
+    assert code(found, *UPGRADE, f"Origin: {asked}") == said
+
+
+def test_a_new_policy_keeps_the_count_of_handshakes() -> None:
+    told = {"websocket_limits": {"handshakes": "1/h"}}
+    found = made(told)
+    assert [code(found, *UPGRADE) for _ in range(2)] == [None, "rate_limited"]
+    assert code(made({**told, "max_websockets": 9}, found), *UPGRADE) == "rate_limited"
+    assert code(made({"websocket_limits": {"handshakes": "2/h"}}, found), *UPGRADE) is None

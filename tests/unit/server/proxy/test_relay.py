@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.support.examples import examples
+from tests.unit.server.open_websocket import relay_of, websocket
 from tests.unit.server.proxy_fixture import ProxyFixture
 from tests.unit.server.two_tenants import EVIL, GOOD, Client, TwoTenants
-from zerotrust.server.proxy.relay import Relay
 from zerotrust.tunnel.binary import pack_head, pack_reason
 from zerotrust.tunnel.codes import (
     END,
@@ -137,110 +137,9 @@ async def test_what_is_said_after_an_upgrade_is_no_body() -> None:
     assert KIND_LENGTH == 1
 
 
-SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
-
-
-async def websocket(sent: bytes, *, protocol: str = "websocket") -> ProxyFixture:
-    """A WebSocket through which the backend has sent these bytes."""
-    proxy = ProxyFixture({})
-    await proxy.ask("GET /", "Connection: Upgrade", f"Upgrade: {protocol}")
-    await proxy.answer(SWITCHED.replace(b"websocket", protocol.encode()), kind=KIND_TUNNEL)
-    proxy.agent.session.send_data(proxy.last[0], sent)
-    assert await proxy.hear() == sent
-    return proxy
-
-
-@pytest.mark.parametrize(
-    ("code", "told"),
-    [
-        (Code.GOING_AWAY, 1012),
-        (Code.NOT_ALLOWED, 1008),
-        (Code.WITHDRAWN, 1001),
-        (Code.UPSTREAM_TIMEOUT, 1001),
-    ],
-)
-async def test_a_websocket_is_told_why_we_end_it(code: Code, told: int) -> None:
-    proxy = await websocket(b"\x81\x02hi")
-    proxy.agent.session.reset(proxy.last[0], code, "so it is")
-    assert await proxy.hear() == b"\x88\x02" + told.to_bytes(2, "big")
-    assert proxy.transport.has_eof
-    proxy.connection.data_received(b"\x88\x82maskxx")
-    assert not proxy.connection.eof_received()
-
-
-async def test_a_session_that_ends_ends_its_websockets() -> None:
-    proxy = await websocket(b"")
-    proxy.pair.server.session.close(Code.NOT_ALLOWED, "revoked")
-    assert await proxy.hear() == b"\x88\x02\x03\xf0"
-
-
-@pytest.mark.parametrize(
-    ("sent", "protocol", "code"),
-    [
-        (b"\x81\x03hi", "websocket", Code.GOING_AWAY),
-        (b"\x88\x00", "websocket", Code.GOING_AWAY),
-        (b"\x81\x02hi", "websocket", Code.UPSTREAM_FAILED),
-        (b"\x81\x02hi", "chat", Code.GOING_AWAY),
-    ],
-    ids=["inside a frame", "after a close", "the backend broke off", "not a websocket"],
-)
-async def test_where_no_reason_can_be_told_the_connection_ends(
-    sent: bytes, protocol: str, code: Code
-) -> None:
-    proxy = await websocket(sent, protocol=protocol)
-    proxy.agent.session.reset(proxy.last[0], code, "so it is")
-    assert await proxy.hear() == b""
-    assert proxy.transport.is_aborted
-
-
-RESTART = b"\x88\x02" + (1012).to_bytes(2, "big")
-
-
-async def departing(sent: bytes, protocol: str = "websocket") -> ProxyFixture:
-    proxy = await websocket(sent, protocol=protocol)
-    (stream,) = proxy.pair.server.session.streams.values()
-    relay = stream.sink
-    assert isinstance(relay, Relay)
-    relay.depart()
-    return proxy
-
-
-async def test_a_websocket_departs_between_two_frames() -> None:
-    proxy = await departing(b"\x81\x02hi")
-    assert await proxy.hear() == RESTART
-    (sink,) = proxy.agent.sinks.values()
-    assert sink.over is not None
-    assert sink.over[0] is Code.GOING_AWAY
-    assert not proxy.pair.server.session.streams
-
-
-@pytest.mark.parametrize("pieces", [[b"llo\x81\x02yo"], [b"l", b"l", b"o"], [b"llo\x81"]])
-async def test_a_websocket_departs_at_the_end_of_its_frame(pieces: list[bytes]) -> None:
-    proxy = await departing(b"\x81\x05he")
-    heard = await proxy.hear()
-    for piece in pieces:
-        proxy.agent.session.send_data(proxy.last[0], piece)
-        heard += await proxy.hear()
-    assert heard == b"llo" + RESTART
-    assert not proxy.pair.server.session.streams
-
-
-async def test_a_websocket_departs_though_only_half_a_header_came() -> None:
-    proxy = await departing(b"\x82\x7e\x00")
-    proxy.agent.session.send_data(proxy.last[0], b"\x02hi\x82\x01x")
-    assert await proxy.hear() == b"\x02hi" + RESTART
-
-
-async def test_one_that_closes_by_itself_is_left_to_it() -> None:
-    proxy = await departing(b"\x88\x02\x03\xe8")
-    assert proxy.pair.server.session.streams
-    proxy.agent.session.send_data(proxy.last[0], b"", end=True)
-    assert await proxy.hear() == b""
-    assert proxy.transport.has_eof
-
-
 async def test_what_is_no_websocket_departs_without_words() -> None:
-    proxy = await departing(b"hi", "chat")
+    proxy = await websocket(b"hi", protocol="chat")
+    relay_of(proxy).depart()
     await proxy.hear()
     assert proxy.transport.is_aborted
     assert not proxy.pair.server.session.streams
@@ -250,8 +149,7 @@ async def test_a_request_does_not_depart() -> None:
     proxy = ProxyFixture({})
     await proxy.ask("GET /")
     (stream,) = proxy.pair.server.session.streams.values()
-    relay = stream.sink
-    assert isinstance(relay, Relay)
+    relay = relay_of(proxy)
     relay.depart()
     assert b"200 OK" in await proxy.answer(b"HTTP/1.1 200 OK\r\n", kind=2, body=b"part")
     relay.depart()
