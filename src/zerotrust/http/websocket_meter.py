@@ -36,6 +36,9 @@ OPCODES: Final = ("continuation", "text", "binary", "close", "ping", "pong", "re
 SIZES: Final = 12
 """Classes of frame sizes: class n has payloads of less than 4**n bytes, the last one all others."""
 
+_TEXT: Final = 0x81
+_BINARY: Final = 0x82
+"""First bytes of frames that are whole messages."""
 _MASKED: Final = 0x80
 _FIN: Final = 0x80
 _COMPRESSED: Final = 0x40
@@ -43,7 +46,9 @@ _UNKNOWN_BITS: Final = 0x30
 _CONTROL: Final = 0x08
 _CLOSE, _PING, _PONG, _RESERVED = 3, 4, 5, 6
 """Places of control frames in `OPCODES`."""
-_FIRST_SIZE: Final = len(OPCODES)
+_FIRST_SIZE: Final = 7
+_LAST_SIZE: Final = _FIRST_SIZE + SIZES - 1
+"""Places of the sizes behind the counts of `OPCODES`."""
 
 
 class WebSocketEnd(NamedTuple):
@@ -170,7 +175,6 @@ class FrameMeter:
     Attributes:
         bytes: all bytes.
         messages: messages and control frames that have begun.
-        largest_message: payload of the largest message so far, of its frames that have begun.
         sound: all frames so far were valid.
         closed: a Close frame has passed; no frame may follow it.
         has_data: a data frame has begun since this was last reset.
@@ -182,14 +186,15 @@ class FrameMeter:
         "_counts",
         "_from_client",
         "_in_message",
-        "_largest",
+        "_largest_fragmented",
+        "_largest_frame",
+        "_largest_whole",
         "_left",
         "_message",
         "_partial",
         "bytes",
         "closed",
         "has_data",
-        "largest_message",
         "messages",
         "sound",
     )
@@ -201,12 +206,13 @@ class FrameMeter:
         self._left = 0
         self._counts = [0] * (_FIRST_SIZE + SIZES)
         self._compressed = 0
-        self._largest = 0
+        self._largest_whole = 0
+        self._largest_frame = 0
+        self._largest_fragmented = 0
         self._message = 0
         self._in_message = False
         self.bytes = 0
         self.messages = 0
-        self.largest_message = 0
         self.sound = True
         self.closed = False
         self.has_data = False
@@ -215,6 +221,11 @@ class FrameMeter:
     def between(self) -> bool:
         """The last byte ended a frame, or there was no byte yet."""
         return not self._left and not self._partial
+
+    @property
+    def largest_message(self) -> int:
+        """Payload of the largest message so far, of its frames that have begun."""
+        return max(self._largest_whole, self._largest_fragmented)
 
     def until_end(self, data: bytes) -> int:
         """Return the number of following bytes of the current frame; at least all of `data` if
@@ -248,30 +259,34 @@ class FrameMeter:
             first = data[at]
             second = data[at + 1]
             length = second & 0x7F
-            size = 2 if length < 126 else 4 if length == 126 else 10
-            if second & _MASKED:
-                size += 4
+            size = (4 if second & _MASKED else 0) + (
+                2 if length < 126 else 4 if length == 126 else 10
+            )
             if end - at < size:
                 self._partial = data[at:]
                 return
             if length >= 126:
                 length = int.from_bytes(data[at + 2 : at + (4 if length == 126 else 10)], "big")
-            if first & _CONTROL:
-                if length <= MAX_CONTROL_BYTES and end - at < size + length:
-                    self._partial = data[at:]
-                    return
-                self._count_control(first, length, data[at : at + size + length], size)
-            else:
+            if first in (_TEXT, _BINARY) and not self._in_message:
+                self.has_data = True
+                self.messages += 1
+                self._counts[first & 0x0F] += 1
+                if length > self._largest_whole:  # noqa: PLR1730 - `max` is a call
+                    self._largest_whole = length
+            elif not first & _CONTROL:
                 self._count_data(first, length)
-            counts = self._counts
+            elif length <= MAX_CONTROL_BYTES and end - at < size + length:
+                self._partial = data[at:]
+                return
+            else:
+                self._count_control(first, length, data[at : at + size + length], size)
             place = (length.bit_length() + 1) >> 1
-            counts[_FIRST_SIZE + (place if place < SIZES else SIZES - 1)] += 1
-            if length > self._largest:  # noqa: PLR1730 - `max` is a call for each frame
-                self._largest = length
+            self._counts[_FIRST_SIZE + place if place < SIZES else _LAST_SIZE] += 1
             at += size + length
         self._left = at - end
 
     def _count_data(self, first: int, length: int) -> None:
+        """Count a frame that is compressed, no whole message, or invalid."""
         self.has_data = True
         opcode = first & 0x0F
         if opcode or not self._in_message:
@@ -281,8 +296,8 @@ class FrameMeter:
             self.sound = False
         self._counts[opcode if opcode <= 2 else _RESERVED] += 1
         self._message += length
-        if self._message > self.largest_message:  # noqa: PLR1730 - as above
-            self.largest_message = self._message
+        self._largest_fragmented = max(self._largest_fragmented, self._message)
+        self._largest_frame = max(self._largest_frame, length)
         self._in_message = not first & _FIN
         if first & _COMPRESSED:
             self._compressed += 1
@@ -291,6 +306,7 @@ class FrameMeter:
         self.messages += 1
         kind = min((first & 0x0F) - 5, _RESERVED)
         self._counts[kind] += 1
+        self._largest_frame = max(self._largest_frame, length)
         if kind == _CLOSE:
             self.closed = True
         if kind == _RESERVED or length > MAX_CONTROL_BYTES or first & 0xF0 != _FIN:
@@ -311,7 +327,7 @@ class FrameMeter:
             frames,
             self.messages - control,
             self._compressed,
-            self._largest,
+            max(self._largest_whole, self._largest_frame),
             self.largest_message,
             tuple(counts[_FIRST_SIZE:]),
         )

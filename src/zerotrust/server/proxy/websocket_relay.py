@@ -202,15 +202,19 @@ class WebSocketRelay(Relay):
         if farewell is not None:
             payload = payload[: backend.until_end(payload)]
         backend.feed(payload)
-        leaves = farewell is not None and backend.between
-        super().data(payload, end=end and not leaves)
-        if farewell is not None and leaves:
-            if self._connection is not None:
-                self._leave(connection, backend, farewell)
-        elif end:
+        if farewell is not None and backend.between:
+            connection.respond_data(payload)
+            self._leave(connection, backend, farewell)
+            return
+        connection.respond_data(payload, end=end)
+        if end:
             self._note_end(BACKEND)
             if self.stream.sending is StreamState.DONE:
                 self._over()
+        elif connection.congested:
+            self._owed += len(payload)
+        else:
+            self._session.consumed(self.stream, len(payload), self._loop.time())
 
     def reset(self, code: Code, reason: str) -> None:
         connection, backend = self._connection, self._backend
