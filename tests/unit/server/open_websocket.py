@@ -1,8 +1,10 @@
 """A WebSocket through a server, without a network."""
 
+from dataclasses import replace
 from typing import Any
 
 from tests.unit.server.proxy_fixture import ProxyFixture
+from zerotrust.server.agents.service_policy import WebSocketSettings
 from zerotrust.server.proxy.relay import Relay
 from zerotrust.tunnel.codes import KIND_TUNNEL
 
@@ -14,14 +16,21 @@ async def websocket(
     *,
     protocol: str = "websocket",
     policy: dict[str, Any] | None = None,
+    ping: float = 0.0,
     lines: bytes = b"",
 ) -> ProxyFixture:
     """Return a WebSocket through which the backend has sent these bytes.
 
     Args:
+        ping: seconds between pings to a quiet client; less than a policy may say.
         lines: further header lines of its 101.
     """
-    proxy = ProxyFixture(policy or {})
+    proxy = ProxyFixture(policy or ({"websocket_limits": {"ping": 30}} if ping else {}))
+    if ping:
+        (registration,) = proxy.registry.by_host["app.example.com"]
+        assert registration.policy is not None
+        settings = WebSocketSettings(None, ping)
+        registration.policy = replace(registration.policy, websocket=settings)
     await proxy.ask("GET /", "Connection: Upgrade", f"Upgrade: {protocol}")
     switched = SWITCHED.replace(b"websocket", protocol.encode()) + lines
     await proxy.answer(switched, kind=KIND_TUNNEL)

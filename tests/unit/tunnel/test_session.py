@@ -9,6 +9,7 @@ from tests.support.tunnel import (
     REQUEST,
     WELCOME,
     Owner,
+    Pair,
     RecordingSink,
     agent,
     joined,
@@ -41,7 +42,7 @@ from zerotrust.tunnel.messages import (
     decode,
 )
 from zerotrust.tunnel.outbox import HIGH_WATER
-from zerotrust.tunnel.session import SessionOptions
+from zerotrust.tunnel.session import EndedBy, SessionOptions
 from zerotrust.tunnel.stream import QUANTUM, Stream, StreamState
 from zerotrust.tunnel.window import DEFAULT_WINDOW
 
@@ -127,6 +128,26 @@ def test_going_away_stops_new_streams_only() -> None:
     pair.server.session.send_data(stream, b"x", end=True)
     pair.pump()
     assert bytes(pair.agent.sinks[stream.id].body) == b"x"
+
+
+def test_a_session_tells_who_has_ended_it() -> None:
+    pair = Pair()
+    pair.pump()
+    assert pair.server.session.end is None
+    pair.agent.session.close(Code.GOING_AWAY, "a restart")
+    pair.pump()
+    assert pair.agent.session.end == (EndedBy.HERE, Code.GOING_AWAY)
+    assert pair.server.session.end == (EndedBy.PEER, Code.GOING_AWAY)
+
+
+@pytest.mark.parametrize(("resumable", "code"), [(True, Code.SILENCE), (False, Code.GOING_AWAY)])
+def test_a_session_whose_link_is_lost_says_so(resumable: bool, code: Code) -> None:
+    pair = Pair() if resumable else Pair(agent_options=SessionOptions(capabilities=()))
+    pair.pump()
+    session = pair.server.session
+    session.lost("cut", 0.0)
+    session.tick(10_000.0)
+    assert session.end == (EndedBy.LINK, code)
 
 
 @pytest.mark.parametrize(

@@ -367,15 +367,12 @@ async def test_the_close_frame_waits_for_the_end_of_a_frame() -> None:
     assert bytes(next(iter(proxy.agent.sinks.values())).body) == b""
 
 
-async def test_a_frame_that_does_not_end_is_not_waited_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("zerotrust.server.proxy.websocket_relay.FAREWELL_SECONDS", 0.0)
+async def test_a_frame_that_does_not_end_is_not_waited_for() -> None:
     proxy = await limited(b"\x81\x05he")
     proxy.connection.data_received(TEXT * 51)
     async with asyncio.timeout(5):
         while not proxy.transport.is_aborted:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
     assert ended(proxy) == ("server", "1008")
 
 
@@ -409,11 +406,6 @@ async def test_limits_hold_behind_traffic_shaping() -> None:
 # Pings
 
 
-@pytest.fixture
-def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zerotrust.server.proxy.websocket_relay.LOOKS", 1000)
-
-
 async def next_ping(proxy: ProxyFixture) -> bytes:
     """Wait for a Ping; return the Pong of the client."""
     async with asyncio.timeout(5):
@@ -423,12 +415,8 @@ async def next_ping(proxy: ProxyFixture) -> bytes:
     return Frame(0x8A, said[2:], masked=True).data
 
 
-PINGS = {"websocket_limits": {"ping": "5s"}}
-
-
-@pytest.mark.usefixtures("quick_looks")
 async def test_a_quiet_client_is_pinged_and_the_backend_does_not_notice() -> None:
-    proxy = await websocket(policy=PINGS)
+    proxy = await websocket(ping=0.01)
     for _ in range(3):
         proxy.connection.data_received(await next_ping(proxy))
     proxy.connection.data_received(TEXT)
@@ -438,9 +426,8 @@ async def test_a_quiet_client_is_pinged_and_the_backend_does_not_notice() -> Non
     assert stats is not None and stats.client_round_trip > 0
 
 
-@pytest.mark.usefixtures("quick_looks")
 async def test_a_client_that_does_not_answer_is_gone() -> None:
-    proxy = await websocket(policy=PINGS)
+    proxy = await websocket(ping=0.01)
     await next_ping(proxy)
     async with asyncio.timeout(5):
         while not proxy.transport.is_aborted:
@@ -450,9 +437,8 @@ async def test_a_client_that_does_not_answer_is_gone() -> None:
     assert next(iter(proxy.agent.sinks.values())).over is not None
 
 
-@pytest.mark.usefixtures("quick_looks")
 async def test_bytes_that_are_held_back_pass_at_the_end() -> None:
-    proxy = await websocket(policy=PINGS)
+    proxy = await websocket(ping=0.01)
     pong = await next_ping(proxy)
     proxy.connection.data_received(TEXT + pong[:5])
     proxy.connection.eof_received()
@@ -460,19 +446,8 @@ async def test_bytes_that_are_held_back_pass_at_the_end() -> None:
     assert bytes(proxy.last[1].body) == TEXT + pong[:5]
 
 
-@pytest.mark.usefixtures("quick_looks")
-async def test_a_client_that_does_not_read_is_not_pinged() -> None:
-    proxy = await websocket(policy=PINGS)
-    proxy.connection.congested = True
-    relay = relay_of(proxy)
-    assert isinstance(relay, WebSocketRelay)
-    await asyncio.sleep(0.05)
-    proxy.connection.congested = False
-    await next_ping(proxy)
-
-
 async def test_no_timer_is_left_behind() -> None:
-    proxy = await websocket(policy=PINGS)
+    proxy = await websocket(ping=30)
     proxy.connection.data_received(Frame(0x88, b"", masked=True).data)
     proxy.connection.ended(None)
     await proxy.hear()
