@@ -54,6 +54,8 @@ class Session:
 class Connection:
     """Connection that records refusals."""
 
+    is_websocket = False
+
     def __init__(self, peer: str | None) -> None:
         self.peer_host = peer
         self.replies: list[bytes] = []
