@@ -33,6 +33,7 @@ ROOMS: Final = {
     "db": 90,
     "enrollment": 90,
     "accounts": 90,
+    "doctor": 90,
     "agent": 90,
     "server": 90,
     "server.access": 90,

@@ -131,6 +131,7 @@ SAME_CONCEPT = {
     "audit": "records, use, commands",
     "ca": "the authority, its commands",
     "database": "the database, its settings",
+    "doctor": "findings, the command",
     "errors": "the tree of errors, errors of the database",
     "expired_renewal": "both ends of one exchange",
     "grants": "rows, decisions, commands",

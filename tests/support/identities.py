@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -66,6 +66,12 @@ class FakeSessionControl:
 
     def connected(self) -> list[AgentSession]:
         return self.sessions
+
+    def refusals(self, agent: str, hosts: Iterable[str]) -> dict[str, str]:
+        return {host: f"not granted to {agent}" for host in hosts if host.startswith("refused.")}
+
+    def contested(self) -> list[str]:
+        return ["home"]
 
     def is_connected(self, agent: str) -> bool:
         return any(one.agent == agent for one in self.sessions)

@@ -5,7 +5,7 @@ A user is found by provider and subject, never by an email address, which anybod
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -25,6 +25,8 @@ from zerotrust.db.access_tables import (
 from zerotrust.errors import AccessError
 
 MAX_GROUPS: Final = 2000
+RECENT: Final = 100
+"""Accounts of a provider that are looked at for groups, the last seen first."""
 _PRINTABLE: Final = re.compile(r"[!-~]{1,64}")
 
 
@@ -171,6 +173,17 @@ def due(session: Session, provider: str, *, seen_before: int, now: int) -> list[
         or_(live.exists(), app.exists()),
     )
     return list(session.scalars(query.order_by(IdentityRow.seen_at)))
+
+
+def without_groups(session: Session, providers: Iterable[str]) -> dict[str, int]:
+    """Return the number of accounts at each provider where no recent account has groups."""
+    found = {}
+    for provider in providers:
+        query = select(IdentityRow.groups).where(IdentityRow.provider == provider)
+        recent = session.scalars(query.order_by(IdentityRow.seen_at.desc()).limit(RECENT)).all()
+        if recent and not any(recent):
+            found[provider] = len(recent)
+    return found
 
 
 def forget_rights(session: Session, provider: str, subject: str, *, now: int) -> None:

@@ -175,11 +175,14 @@ class Agent:
 
     def status(self) -> AgentStatus:
         """Return the agent's state, its sessions and its services."""
-        proxy = self._endpoint.proxy(0)
+        proxy, sessions = self._endpoint.proxy(0), self.sessions()
+        problem = "" if sessions or not self.connections else self.connections[0].problem
+        refused = next((one.refused for one in sessions if one.was_established), {})
         return AgentStatus(
             agent=self.renewal.agent,
             software=__version__,
             proxy=str(proxy or ""),
+            problem=problem,
             sessions=[
                 SessionStatus(
                     id=session.link.session.id[:8],
@@ -188,9 +191,9 @@ class Agent:
                     connected=session.link.session.attached,
                     transport="websocket" if session.link.by_websocket else "direct",
                 )
-                for session in self.sessions()
+                for session in sessions
             ],
-            services=services_status(self._services.all),
+            services=services_status(self._services.all, refused),
         )
 
     async def drain(self) -> None:

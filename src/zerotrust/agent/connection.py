@@ -88,6 +88,8 @@ class TunnelConnection:
         fresh: a session that is to replace `current`.
         leaving: sessions that were replaced and end their requests.
         retired: the agent keeps fewer connections now; this one dials no more.
+        problem: the reason why the last attempt to have a session has failed; empty after a
+            success.
         handed_over: done when another session has become current, or none will any more.
     """
 
@@ -114,6 +116,7 @@ class TunnelConnection:
         self.fresh: ServerSession | None = None
         self.leaving: list[ServerSession] = []
         self.retired = False
+        self.problem = ""
         self._turn = number
         self._direct_return = DirectReturn(
             lambda endpoint: endpoint.connect_directly(self._turn), tasks
@@ -294,11 +297,12 @@ class TunnelConnection:
             elif (proxy := endpoint.proxy(turn)) and isinstance(error, ssl.SSLError):
                 reason = f"{reason}; {proxy} may intercept TLS: exempt {location} there"
             _log.warning("cannot connect", server=str(location), reason=reason)
+            self.problem = f"cannot connect to {location}: {reason}"
             return None
         if endpoint is not self._endpoint or self.retired:
             session.link.close_session(Code.GOING_AWAY, "the agent has another server")
             return None
-        self.current = session
+        self.current, self.problem = session, ""
         self._connected_at = self._loop.time()
         while not (session.link.closed.done() or self.retired):
             self.handed_over = self._loop.create_future()
@@ -310,6 +314,7 @@ class TunnelConnection:
             return None
         if not session.was_established:
             self._turn += 1
+        self.problem = _problem_of(session, str(location))
         return _end_of(session, str(location))
 
     def _end_in_time(self, session: ServerSession, now: float) -> None:
@@ -345,6 +350,16 @@ class TunnelConnection:
 
             session.reconnect = Reconnect(session.link, endpoint, self._tasks, turn=self._turn)
         session.reconnect.begin()
+
+
+def _problem_of(session: ServerSession, location: str) -> str:
+    """Return in a few words how a session ended."""
+    code, reason = session.ended or (Code.INTERNAL, "")
+    if code is Code.SUPERSEDED:
+        return "another process uses this agent's certificate"
+    if not session.was_established:
+        return f"{location} refused: {reason or code.name.lower()}; its log says why"
+    return f"disconnected from {location}: {reason or code.name.lower()}"
 
 
 def _end_of(session: ServerSession, location: str) -> Code | None:

@@ -67,6 +67,7 @@ class ServerSession:
         reconnect: connects the session again; set by its connection.
         ends_at: time of the loop at which the connection closes the session, even if streams are
             open; set by its connection.
+        refused: host names that the server does not serve, by service id, each with the reason.
         said_farewell: a second GOAWAY was sent, so that the server closes the WebSockets before
             `ends_at`; set by its connection.
         ended: the code and the reason of the session's end; None while it is open.
@@ -95,6 +96,7 @@ class ServerSession:
         self._leaving = False
         self._refuses = False
         self._unanswered: set[str] = set()
+        self.refused: dict[str, dict[str, str]] = {}
         self.published: asyncio.Future[bool] = self._loop.create_future()
         self.released: asyncio.Future[None] = self._loop.create_future()
         self.link = TunnelLink(coalescer, dialer=True, sink=self, options=options)
@@ -161,6 +163,7 @@ class ServerSession:
             session.send(message)
             return
         _log.error("service not published", service=live.id, reason=reason)
+        self.refused[live.id] = dict.fromkeys(live.service.host_names, reason)
         session.send(Unregister(id=live.id))
 
     def _without_wildcards(self, message: Register) -> Register:
@@ -180,6 +183,7 @@ class ServerSession:
         for live in plan.changed:
             self.announce(live)
         for service_id in plan.gone:
+            self.refused.pop(service_id, None)
             self.link.session.send(Unregister(id=service_id))
 
     # ---- tunnel.session.SessionSink
@@ -240,6 +244,7 @@ class ServerSession:
             _log.info("service registered", service=message.id, hosts=message.accepted)
         for host, reason in message.refused.items():
             _log.warning("host name refused", service=message.id, host=host, reason=reason)
+        self.refused[message.id] = message.refused
         self._unanswered.discard(message.id)
         self._note_published()
 

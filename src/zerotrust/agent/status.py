@@ -1,14 +1,23 @@
 """Status of the agent's services, for `0trust agent status` and the metrics."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 from zerotrust.agent.services import LiveService
 from zerotrust.agent.upstreams import UpstreamHandle
 from zerotrust.model.status import ServiceStatus, UpstreamStatus
 
+NONE_REFUSED: Final[Mapping[str, dict[str, str]]] = {}
 
-def services_status(services: Iterable[LiveService]) -> list[ServiceStatus]:
-    """Return the status of each service and its upstreams."""
+
+def services_status(
+    services: Iterable[LiveService], refused: Mapping[str, dict[str, str]] = NONE_REFUSED
+) -> list[ServiceStatus]:
+    """Return the status of each service and its upstreams.
+
+    Args:
+        refused: host names that the server does not serve, by service id.
+    """
     return [
         ServiceStatus(
             id=live.id,
@@ -18,6 +27,7 @@ def services_status(services: Iterable[LiveService]) -> list[ServiceStatus]:
                 for upstream in live.upstreams.all
             ],
             redirect_to=live.service.redirect_to,
+            refused=refused.get(live.id, {}),
         )
         for live in services
     ]

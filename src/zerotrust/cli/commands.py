@@ -18,6 +18,7 @@ from zerotrust.cli import (
     ca,
     caddy,
     config,
+    doctor,
     grants,
     machines,
     pairing,
@@ -57,6 +58,7 @@ for heading, groups in {
 }.items():
     for name, group in groups.items():
         app.add_typer(group, name=name, rich_help_panel=heading)
+app.command("doctor", rich_help_panel="Server and agent")(doctor.doctor)
 app.command("pair", rich_help_panel=PEOPLE)(pairing.pair)
 
 

@@ -31,6 +31,7 @@ from zerotrust.model.condition import (
 from zerotrust.model.path_pattern import PathPattern
 from zerotrust.model.strict import Strict
 
+GOOGLE: Final = "https://accounts.google.com"
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _SCOPE: Final = re.compile(r"[!#-\[\]-~]{1,100}")
 _MANY_TENANTS: Final = ("common", "organizations", "consumers")
@@ -291,6 +292,16 @@ class Sessions(Strict):
     blind: Annotated[Duration, Field(ge=10.0)] = 900.0
     """Longest time for which people may enter while the database cannot be read. Then they get
     503, because the server no longer knows who was signed out."""
+
+
+def issuer_of(config: IdentityProvider) -> str:
+    """Return the issuer of a provider."""
+    if config.kind == "google":
+        return GOOGLE
+    if config.kind == "entra":
+        return f"https://login.microsoftonline.com/{config.tenant}/v2.0"
+    assert config.issuer is not None
+    return config.issuer
 
 
 class Geo(Strict):

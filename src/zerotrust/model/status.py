@@ -21,13 +21,15 @@ class UpstreamStatus(Model):
 class ServiceStatus(Model):
     """State of a service. Names are those in the agent's file.
 
-    A service with `redirect_to` has no upstreams.
+    A service with `redirect_to` has no upstreams. `refused` lists host names that the server does
+    not serve, each with the reason.
     """
 
     id: str
     hosts: list[str]
     upstreams: list[UpstreamStatus]
     redirect_to: str | None = None
+    refused: dict[str, str] = {}
 
 
 class SessionStatus(Model):
@@ -48,10 +50,12 @@ class AgentStatus(Model):
     """State of an agent. Without a session, no service is reachable.
 
     `proxy` is the proxy to the server and the setting that names it; empty without a proxy.
+    `problem` is the reason why an agent without a session is not connected.
     """
 
     agent: str
     software: str
     proxy: str = ""
+    problem: str = ""
     sessions: list[SessionStatus]
     services: list[ServiceStatus]

@@ -17,6 +17,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
+from cryptography.hazmat.primitives import hashes
+
 from zerotrust import __version__
 from zerotrust.caddy.edge import Edge
 from zerotrust.caddy.render import has_our_storage
@@ -26,6 +28,7 @@ from zerotrust.config.load import Loaded
 from zerotrust.config.reload import Read, Reloader
 from zerotrust.db.database import Database
 from zerotrust.errors import StateError
+from zerotrust.http.ping import MAX_ROOTS
 from zerotrust.model.database import DatabaseConfig
 from zerotrust.model.password_hash import REFERENCE_SPEED, HashSpeed
 from zerotrust.model.server import ServerConfig
@@ -38,6 +41,7 @@ from zerotrust.net.tasks import Tasks
 from zerotrust.net.tls import tunnel_server
 from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.pki import key_pair_files
+from zerotrust.pki.ca_directory import load_certificates
 from zerotrust.pki.identity import serial_of
 from zerotrust.server.access_section import AccessSection, build_access
 from zerotrust.server.agents.hash_speed import measure_hash_speed
@@ -310,6 +314,7 @@ class Server:
                 self._config, await self._observers.prepare(self._config, undo)
             )
             undo.pop_all()
+        self.ingress.roots = _roots(self._config)
         for key, address in _addresses(self._config).items():
             if key == "api.listen_addr":
                 await self._restart_gate.wait()
@@ -335,6 +340,7 @@ class Server:
         config = config.model_copy(update={"state": self._config.state})
         authority = await self._load_authority(config, changes)
         context, hosts = _tls_context(config, authority), websocket_hosts(config.server)
+        roots = _roots(config)
         async with AsyncExitStack() as undo:
             access = await self.access.prepare(config, undo)
             observers = await self._observers.prepare(config, undo)
@@ -349,6 +355,7 @@ class Server:
         issuer_before = _issuer_serial(self._agent_directory.authority)
         self._reconfigure(config, authority, context)
         self.ingress.agents.hosts = hosts
+        self.ingress.roots = roots
         former, self._listening = self._listening, {**self._listening, **listening}
         for key in listening:
             await former[key].close()
@@ -560,6 +567,16 @@ def _offers_http(config: ServerConfig) -> bool:
 def _issuer_serial(authority: Authority | None) -> str | None:
     """Return the serial number of the issuing certificate."""
     return None if authority is None else serial_of(authority.issuer.certificate)
+
+
+def _roots(config: ServerConfig) -> tuple[bytes, ...]:
+    """Return the SHA-256 of each root certificate.
+
+    Raises:
+        PkiError: the file has none.
+    """
+    found = load_certificates(Path(config.server.ca_file))
+    return tuple(one.fingerprint(hashes.SHA256()) for one in found[:MAX_ROOTS])
 
 
 def _digest(data: bytes) -> str:

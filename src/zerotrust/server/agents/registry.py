@@ -46,6 +46,7 @@ class Registry:
     Attributes:
         policies: memory that the policies of connected agents take.
         by_host: registrations of each host name and wildcard, the preferred one first.
+        contested: when a process of each agent came back that another one had replaced.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Registry:
         self._balancer = AgentBalancer()
         self._retained = RetainedPolicies()
         self._lost = RecentlyLostHosts()
+        self.contested: dict[str, float] = {}
         self._replaced: dict[str, tuple[str, float]] = {}
         """Process of each agent that was replaced last, and when."""
         self._subscribers: list[Callable[[str], None]] = []
@@ -137,13 +139,19 @@ class Registry:
         ]
         for other in replaced:
             if other.instance is not None and other.instance != session.instance:
+                if session.instance == self._replaced.get(session.agent, ("", 0.0))[0]:
+                    self.contested[session.agent] = self.clock()
                 self._replaced[session.agent] = (other.instance, self.clock())
         return replaced
 
     def was_replaced(self, agent: str, instance: str | None) -> bool:
         """Return True where another process of the agent has just replaced this one."""
         replaced, since = self._replaced.get(agent, (None, 0.0))
-        return instance is not None and instance == replaced and self.clock() - since < REPLACED
+        is_back = instance is not None and instance == replaced
+        if is_back and self.clock() - since < REPLACED:
+            self.contested[agent] = self.clock()
+            return True
+        return False
 
     def retire(self, session: AgentSession) -> list[AgentSession]:
         """Give a session no more requests; return all retired sessions of its agent."""

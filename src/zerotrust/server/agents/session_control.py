@@ -1,11 +1,17 @@
 """Operations on all sessions of agents: check grants again, revoke, expire, list."""
 
+from collections.abc import Iterable
+from typing import Final
+
 from zerotrust.server.agents.registry import Registry
 from zerotrust.server.agents.service_registrar import ServiceRegistrar
 from zerotrust.server.agents.session import AgentSession
 from zerotrust.server.identity.authorization import Authorization
 from zerotrust.telemetry import logs
 from zerotrust.tunnel.codes import Code
+
+CONTESTED: Final = 600.0
+"""Seconds for which two processes with one identity are remembered. Each tries once a minute."""
 
 _log = logs.logger("agents")
 
@@ -24,6 +30,17 @@ class SessionControl:
         """Return all sessions, by agent and age."""
         return sorted(
             self._registry.sessions, key=lambda session: (session.agent, session.generation)
+        )
+
+    def refusals(self, agent: str, hosts: Iterable[str]) -> dict[str, str]:
+        """Return the host names that an agent may not serve, each with the reason."""
+        return self._authorization.judge(agent, hosts)[1]
+
+    def contested(self) -> list[str]:
+        """Return the agents whose identity two processes have used in the last ten minutes."""
+        since = self._registry.clock() - CONTESTED
+        return sorted(
+            agent for agent, seen_at in self._registry.contested.items() if seen_at >= since
         )
 
     def is_connected(self, agent: str) -> bool:

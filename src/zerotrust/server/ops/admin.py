@@ -19,6 +19,7 @@ from zerotrust.db.audit import as_json
 from zerotrust.enrollment.queries import AgentHistory
 from zerotrust.errors import NotFound
 from zerotrust.model import admin
+from zerotrust.model.doctor import DoctorFacts
 from zerotrust.net.json_api import Call, CallError, Endpoint, JsonApi, Reply
 from zerotrust.net.tasks import Tasks
 from zerotrust.server.agents.session_control import SessionControl
@@ -28,6 +29,7 @@ from zerotrust.server.identity.join_tokens import JoinTokens
 from zerotrust.server.ops import admin_views
 from zerotrust.server.ops.access_admin import access_endpoints
 from zerotrust.server.ops.access_parts import FindParts
+from zerotrust.server.ops.doctor_facts import doctor_facts
 from zerotrust.telemetry import logs
 
 NDJSON: Final = "application/x-ndjson"
@@ -80,6 +82,7 @@ class AdminChannel:
         self._sessions = sessions
         self._audit = audit
         self._join_tokens = join_tokens
+        self._find_access = access
         self._access = access_endpoints(access)
         self._started_at = int(time.time())
         self.allowed = {0, os.geteuid()}
@@ -90,6 +93,7 @@ class AdminChannel:
         """Return the endpoint of each method and path."""
         table: dict[tuple[str, str], tuple[type[BaseModel], Answer]] = {
             ("GET", "/v1/status"): (admin.NoParameters, self._status),
+            ("GET", "/v1/doctor"): (admin.NoParameters, self._doctor),
             ("GET", "/v1/tokens"): (admin.NoParameters, self._tokens),
             ("POST", "/v1/tokens/create"): (admin.CreateTokenRequest, self._create_token),
             ("POST", "/v1/tokens/cancel"): (admin.TokenRequest, self._cancel_token),
@@ -272,6 +276,9 @@ class AdminChannel:
             sessions=len(live),
             streams=sum(session.stream_count for session in live),
         )
+
+    async def _doctor(self, _asked: admin.NoParameters, _actor: str) -> DoctorFacts:
+        return await doctor_facts(self._sessions, self._find_access())
 
 
 def _parsed(model: type[Parameters], data: Mapping[str, Any]) -> Parameters:

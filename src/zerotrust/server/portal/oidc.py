@@ -13,7 +13,7 @@ from authlib.integrations.httpx_client import OAuthError
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 
 from zerotrust.errors import AccessRefused, ProviderFailed
-from zerotrust.model.access import Access, IdentityProvider
+from zerotrust.model.access import GOOGLE, Access, IdentityProvider, issuer_of
 from zerotrust.server.access.people import ProviderAccount
 from zerotrust.server.portal.oidc_state import CLOCK_LEEWAY, SignInState
 from zerotrust.server.portal.oidc_token import (
@@ -32,7 +32,6 @@ from zerotrust.server.portal.provider_account import (
 from zerotrust.server.portal.provider_http import ProviderHttp
 from zerotrust.server.portal.provider_metadata import MetadataCache, ProviderMetadata
 
-GOOGLE: Final = "https://accounts.google.com"
 MAX_AT_ONCE: Final = 20
 """Requests of browsers that wait for providers. The pages answer 32 requests at the same time
 (`net.asgi`), and a provider that hangs must not occupy all of them."""
@@ -371,16 +370,6 @@ class Providers:
         """Return the provider's own logout page, if it is known."""
         provider = self._by_name.get(name)
         return None if provider is None else provider.logout_url
-
-
-def issuer_of(config: IdentityProvider) -> str:
-    """Return the issuer of a provider."""
-    if config.kind == "google":
-        return GOOGLE
-    if config.kind == "entra":
-        return f"https://login.microsoftonline.com/{config.tenant}/v2.0"
-    assert config.issuer is not None
-    return config.issuer
 
 
 def _is_error_code(text: object) -> bool:

@@ -38,7 +38,7 @@ from zerotrust.middleware.interface import Answer, NeedsVerification, Request
 from zerotrust.model.limits import Limits
 from zerotrust.model.server import ProxyApi
 from zerotrust.net.http_server import HttpServerConnection, RequestSink
-from zerotrust.server.access.gatekeeper import Gatekeeper
+from zerotrust.server.access.gatekeeper import OWN_PREFIX, Gatekeeper
 from zerotrust.server.agents.registry import Registry
 from zerotrust.server.agents.scheme import to_https
 from zerotrust.server.agents.service_policy import CompiledPolicy, passed_head
@@ -48,6 +48,7 @@ from zerotrust.server.proxy.gate_check import GateCheck, Outcome
 from zerotrust.server.proxy.identity_fields import identify
 from zerotrust.server.proxy.load_shedding import LoadShedding
 from zerotrust.server.proxy.pending_requests import PendingRequests
+from zerotrust.server.proxy.ping_reply import answer_ping
 from zerotrust.server.proxy.policy_time import PoliciesTooSlow, PolicyTime
 from zerotrust.server.proxy.relay import Relay
 from zerotrust.server.proxy.request_context import ParkedRequest, RequestContext
@@ -83,6 +84,7 @@ class Ingress:
     Attributes:
         agents: accepts agents that come through Caddy.
         gate_check: the gates of host names; None where access is not configured.
+        roots: SHA-256 of the root certificates, by which a ping recognises this installation.
         requests: how many requests came.
         observers: get the record of each finished request; without any, none is made.
         tracer: makes the trace context of each request; needs an observer. None without traces.
@@ -116,6 +118,7 @@ class Ingress:
         self._pending = pending
         self.agents = agents
         self.gate_check: GateCheck | None = None
+        self.roots: tuple[bytes, ...] = ()
         self._loop = asyncio.get_running_loop()
         # Random, because ids of an earlier process may be in logs.
         self._run = secrets.token_hex(4)
@@ -156,8 +159,11 @@ class Ingress:
     ) -> RequestSink | None:
         self.requests += 1
         client, scheme = self._client(connection, head.fields)
-        if head.target == TUNNEL_PATH and self.agents.serves(head.fields.host):
-            return self.agents.request(connection, head, client)
+        if head.target.startswith(OWN_PREFIX):
+            if head.target == TUNNEL_PATH and self.agents.serves(head.fields.host):
+                return self.agents.request(connection, head, client)
+            if answer_ping(connection, head, self.roots):
+                return None
         request_id = f"{self._run}-{self.requests:x}"
         context = RequestContext(
             connection, head, framing, request_id=request_id, client=client, scheme=scheme

@@ -16,9 +16,8 @@ from tests.support.auth_host import AUTH, HOST, sign_in_of
 from tests.support.oidc_provider import SECRET, OidcProviderServer, signed_by
 from tests.support.waiting import eventually
 from tests.unit.server.portal.provider_stand_in import SignInStandIn, signing_in
-from zerotrust.model.access import Access, IdentityProvider
+from zerotrust.model.access import Access, IdentityProvider, issuer_of
 from zerotrust.server.portal import oidc, provider_http
-from zerotrust.server.portal.oidc import issuer_of
 
 pytestmark = pytest.mark.anyio
 
