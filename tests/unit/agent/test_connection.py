@@ -387,3 +387,29 @@ async def test_backoff_grows_if_the_server_ends_each_session_at_once(
     pauses = [later - earlier for earlier, later in pairwise(begun)]
     for pause, least in zip(pauses, (0.05, 0.1, 0.2, 0.4), strict=True):
         assert pause >= least - 0.002, "the loop counts in milliseconds"
+
+
+async def test_the_reason_why_an_agent_is_not_connected(scenario: Scenario) -> None:
+    closed = f"127.0.0.1:{closed_port()}"
+    async with dialling(scenario.config(1, address=closed)) as agent:
+        status = agent.agent.status
+        reason = f"cannot connect to {closed}: connection refused"
+        await eventually(lambda: status().problem == reason, "the reason")
+
+
+async def test_the_reason_of_a_process_that_another_one_has_replaced(scenario: Scenario) -> None:
+    async with dialling(scenario.config(1)) as first:
+        await scenario.connected(0)
+        assert first.agent.status().problem == ""
+        async with dialling(scenario.config(1)):
+            reason = "another process uses this agent's certificate"
+            await eventually(lambda: first.agent.status().problem == reason, "the reason")
+
+
+async def test_the_reason_of_a_server_that_ends(scenario: Scenario) -> None:
+    async with dialling(scenario.config(1)) as agent:
+        await scenario.connected(0)
+        (session,) = scenario.sessions
+        session.link.close_session(Code.NOT_ALLOWED, "revoked")
+        connection = agent.agent.connections[0]
+        await eventually(lambda: "revoked" in connection.problem, "the reason")

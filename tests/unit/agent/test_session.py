@@ -252,6 +252,8 @@ def test_a_successor_reports_published_and_sends_no_ready() -> None:
             Registered(id="limited.example", refused={"limited.example": "no"})
         )
         assert not agent.server_session.published.done()
+        refused = {"limited.example": {"limited.example": "no"}}
+        assert agent.server_session.refused == refused
         agent.server_session.message(Registered(id="plain.example", accepted=["plain.example"]))
         assert agent.server_session.published.result() is True
         assert FrameType.READY in Agent(live(PLAIN)).frames()

@@ -317,13 +317,17 @@ def test_a_process_that_was_replaced_is_not_let_in_for_a_while() -> None:
     registry.supersede(join(registry, "home", tunnel(), instance=PROCESS, connection=0))
     assert not registry.was_replaced("home", PROCESS), "by itself is another matter"
     registry.supersede(join(registry, "home", tunnel(), instance=NEXT_PROCESS))
+    assert registry.contested == {}, "a restart looks the same"
     assert registry.was_replaced("home", PROCESS)
+    assert registry.contested == {"home": now}
     assert not registry.was_replaced("office", PROCESS)
     assert not registry.was_replaced("home", NEXT_PROCESS) and not registry.was_replaced(
         "home", None
     )
     now += REPLACED
     assert not registry.was_replaced("home", PROCESS)
+    registry.supersede(join(registry, "home", tunnel(), instance=PROCESS))
+    assert registry.contested == {"home": now}
 
 
 def test_a_newer_process_goes_before_an_older_one() -> None:
