@@ -51,12 +51,12 @@ def doctor(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find what is wrong with this server or agent, or with one URL.
+    """Find what is wrong, or follow one URL.
 
-    It reads the file, asks the running process, and tries everything out: DNS, ports, clocks,
-    certificates, Caddy, backends and identity providers. Run it on both machines: the agent sees
-    the server from outside. With a URL, it follows a request through all hops, and says at which
-    it ends.
+    It reads the file of a server or an agent, asks the running process, and tries everything out:
+    DNS, ports, clocks, certificates, Caddy, backends and identity providers. Run it on both
+    machines: the agent sees the server from outside. With a URL, it follows a request through all
+    hops, and says at which it ends.
 
     Exit status 0 if all is well, 1 with warnings, 2 if something is broken.
     """

@@ -17,9 +17,9 @@ from zerotrust.model.upstream import Upstream, UpstreamEndpoint
 from zerotrust.net.name_lookup import NameLookup, look_up
 from zerotrust.net.timed_request import (
     TIMEOUT,
-    Attempt,
     Fields,
     Target,
+    TimedAttempt,
     attempt,
     unverified,
     websocket_fields,
@@ -50,13 +50,13 @@ class UpstreamAnswer:
     address: str
     endpoint: UpstreamEndpoint
     lookup: NameLookup
-    get: Attempt | None = None
+    get: TimedAttempt | None = None
     other_family: str = ""
-    other_scheme: Attempt | None = None
-    own_host: Attempt | None = None
-    direct: Attempt | None = None
-    sockets: dict[str, Attempt] = field(default_factory=dict)
-    eased: dict[str, Attempt] = field(default_factory=dict)
+    other_scheme: TimedAttempt | None = None
+    own_host: TimedAttempt | None = None
+    direct: TimedAttempt | None = None
+    sockets: dict[str, TimedAttempt] = field(default_factory=dict)
+    eased: dict[str, TimedAttempt] = field(default_factory=dict)
     websocket: bool = True
 
 
@@ -189,7 +189,7 @@ def judge_upstream(answer: UpstreamAnswer) -> Iterator[Finding]:
         yield from _judge_sockets(answer)
 
 
-def _unreachable(answer: UpstreamAnswer, get: Attempt) -> Finding:
+def _unreachable(answer: UpstreamAnswer, get: TimedAttempt) -> Finding:
     if answer.other_family:
         literal = f"[{answer.other_family}]" if ":" in answer.other_family else answer.other_family
         family = "IPv6" if ":" in answer.other_family else "IPv4"
@@ -206,7 +206,7 @@ def _unreachable(answer: UpstreamAnswer, get: Attempt) -> Finding:
     return _finding(answer, "unreachable", "{} is not reachable", get.error, fix)
 
 
-def _untrusted(answer: UpstreamAnswer, get: Attempt) -> Finding:
+def _untrusted(answer: UpstreamAnswer, get: TimedAttempt) -> Finding:
     name = "mismatch" in get.untrusted
     return _finding(
         answer,
@@ -231,7 +231,7 @@ def _asks_for_tls(answer: UpstreamAnswer) -> bool:
     )
 
 
-def _wrong_protocol(answer: UpstreamAnswer, get: Attempt) -> Finding:
+def _wrong_protocol(answer: UpstreamAnswer, get: TimedAttempt) -> Finding:
     other, secured = answer.other_scheme, answer.endpoint.secured
     if other is not None and other.status:
         address = answer.address.partition("://")[2] or answer.address
@@ -251,7 +251,7 @@ def _wrong_protocol(answer: UpstreamAnswer, get: Attempt) -> Finding:
     )
 
 
-def _judge_status(answer: UpstreamAnswer, get: Attempt) -> Iterator[Finding]:
+def _judge_status(answer: UpstreamAnswer, get: TimedAttempt) -> Iterator[Finding]:
     own, direct = answer.own_host, answer.direct
     if get.status == 400 and direct is not None and 0 < direct.status < 400:
         yield _finding(

@@ -10,7 +10,7 @@ from zerotrust.doctor.public_names import AddressAnswer, Roots, ping
 from zerotrust.model.base import join_address, split_address
 from zerotrust.model.doctor import Finding
 from zerotrust.model.server import ServerConfig
-from zerotrust.net.timed_request import TIMEOUT, Attempt, Target, attempt, unverified
+from zerotrust.net.timed_request import TIMEOUT, Target, TimedAttempt, attempt, unverified
 
 _ANY: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - they are replaced
 
@@ -38,7 +38,7 @@ class ListenerAnswer:
     """Course of an attempt at a listener; `answer` is that of a ping, for ports of Caddy."""
 
     listener: Listener
-    course: Attempt
+    course: TimedAttempt
     answer: AddressAnswer | None = None
 
 

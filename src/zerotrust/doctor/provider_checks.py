@@ -25,7 +25,7 @@ _ACCEPTED: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProviderAnswer:
+class ProviderProbe:
     """Course of the attempts at a provider.
 
     Attributes:
@@ -50,17 +50,17 @@ class ProviderAnswer:
 
 async def ask_provider(
     name: str, provider: IdentityProvider, *, auth_origin: str, step_timeout: float = TIMEOUT
-) -> ProviderAnswer:
+) -> ProviderProbe:
     """Fetch the discovery document, and ask for a sign-in that shows no page (`prompt=none`)."""
     issuer, redirect_uri = issuer_of(provider), f"{auth_origin}/in/{name}"
-    answer = ProviderAnswer(name=name, issuer=issuer, redirect_uri=redirect_uri)
+    answer = ProviderProbe(name=name, issuer=issuer, redirect_uri=redirect_uri)
     try:
         async with asyncio.timeout(2 * step_timeout), _client(issuer, step_timeout) as client:
             document, ahead = await _discover(client, issuer)
             status, location, text = await _ask_sign_in(client, document, provider, redirect_uri)
     except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError, ValueError) as error:
         return _failed(answer, error)
-    return ProviderAnswer(
+    return ProviderProbe(
         name=name,
         issuer=issuer,
         redirect_uri=redirect_uri,
@@ -72,9 +72,9 @@ async def ask_provider(
     )
 
 
-def _failed(answer: ProviderAnswer, error: Exception) -> ProviderAnswer:
+def _failed(answer: ProviderProbe, error: Exception) -> ProviderProbe:
     reason = cut(str(error)) or type(error).__name__
-    return ProviderAnswer(
+    return ProviderProbe(
         name=answer.name, issuer=answer.issuer, redirect_uri=answer.redirect_uri, error=reason
     )
 
@@ -140,7 +140,7 @@ async def _get(client: httpx2.AsyncClient, url: str) -> tuple[int, httpx2.Header
     return response.status_code, response.headers, body[:MAX_BODY]
 
 
-def judge_provider(answer: ProviderAnswer) -> Iterator[Finding]:
+def judge_provider(answer: ProviderProbe) -> Iterator[Finding]:
     """Yield what is wrong with a provider."""
     name = answer.name
     if answer.error:
@@ -224,7 +224,7 @@ def judge_rules(access: Access, facts: DoctorFacts | None) -> Iterator[Finding]:
         )
 
 
-def _refuses_redirect(answer: ProviderAnswer) -> bool:
+def _refuses_redirect(answer: ProviderProbe) -> bool:
     """Return True if the provider has shown an error in place of a redirect to us."""
     if not answer.status:
         return False
@@ -235,11 +235,11 @@ def _refuses_redirect(answer: ProviderAnswer) -> bool:
     return "redirect_uri" in answer.location or "invalid" in answer.location
 
 
-def _leads_to_us(answer: ProviderAnswer) -> bool:
+def _leads_to_us(answer: ProviderProbe) -> bool:
     return answer.location.partition("?")[0] == answer.redirect_uri
 
 
-def _refusal(answer: ProviderAnswer) -> str:
+def _refusal(answer: ProviderProbe) -> str:
     """Return the error with which a provider that knows our redirect URI refuses sign-ins."""
     if not _leads_to_us(answer):
         return ""

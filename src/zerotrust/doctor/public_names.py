@@ -12,7 +12,7 @@ from zerotrust.caddy.render import PRIVATE_SUFFIXES
 from zerotrust.http.ping import NONCE_BYTES, PING_PREFIX, parse_answer, proof
 from zerotrust.model.doctor import Finding
 from zerotrust.net.name_lookup import NameLookup, look_up
-from zerotrust.net.timed_request import TIMEOUT, Attempt, Target, attempt
+from zerotrust.net.timed_request import TIMEOUT, Target, TimedAttempt, attempt
 
 MAX_ADDRESSES: Final = 8
 """Addresses of one name that are asked."""
@@ -98,7 +98,7 @@ async def ping(
 
 
 def read_ping(
-    course: Attempt, host: str, nonce: bytes, *, address: str, roots: Roots, now: float
+    course: TimedAttempt, host: str, nonce: bytes, *, address: str, roots: Roots, now: float
 ) -> AddressAnswer:
     """Return the meaning of an attempt at a ping."""
     if not course.status:

@@ -10,7 +10,7 @@ from zerotrust.doctor.public_names import AddressAnswer, Roots, ping
 from zerotrust.doctor.tls_files import owner
 from zerotrust.model.doctor import Finding
 from zerotrust.net.name_lookup import NameLookup, look_up
-from zerotrust.net.timed_request import TIMEOUT, Attempt, Target, attempt, unverified
+from zerotrust.net.timed_request import TIMEOUT, Target, TimedAttempt, attempt, unverified
 
 AUTHORITY_PATH: Final = "/.well-known/0trust/authority"
 
@@ -50,8 +50,8 @@ class WayAnswer:
 
     way: ServerWay
     lookup: NameLookup
-    direct: Attempt | None = None
-    plain: Attempt | None = None
+    direct: TimedAttempt | None = None
+    plain: TimedAttempt | None = None
     web: AddressAnswer | None = None
     ahead: float | None = None
 
@@ -169,7 +169,9 @@ def _no_web_server(answer: WayAnswer) -> Finding:
     )
 
 
-def _judge_direct(direct: Attempt, plain: Attempt | None, way: ServerWay) -> Finding | None:
+def _judge_direct(
+    direct: TimedAttempt, plain: TimedAttempt | None, way: ServerWay
+) -> Finding | None:
     if direct.untrusted:
         return _untrusted(direct, way)
     if direct.failed_at is None:
@@ -203,7 +205,7 @@ def _judge_direct(direct: Attempt, plain: Attempt | None, way: ServerWay) -> Fin
     )
 
 
-def _untrusted(direct: Attempt, way: ServerWay) -> Finding:
+def _untrusted(direct: TimedAttempt, way: ServerWay) -> Finding:
     reason = direct.untrusted.removeprefix("certificate not trusted: ")
     if "mismatch" in reason:
         return _broken(

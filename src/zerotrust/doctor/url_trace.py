@@ -18,9 +18,9 @@ from zerotrust.model.doctor import DoctorFacts, Hop, HopName, HostFact, Trace
 from zerotrust.net.name_lookup import NameLookup, look_up
 from zerotrust.net.timed_request import (
     TIMEOUT,
-    Attempt,
     Fields,
     Target,
+    TimedAttempt,
     attempt,
     websocket_fields,
 )
@@ -45,7 +45,7 @@ class TracedUrl(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Probes:
+class UrlProbes:
     """Course of the attempts at a URL. None stands for an attempt that was not reached.
 
     Attributes:
@@ -58,10 +58,10 @@ class Probes:
 
     lookup: NameLookup
     address: str = ""
-    ping: Attempt | None = None
+    ping: TimedAttempt | None = None
     proven: bool | None = None
-    get: Attempt | None = None
-    upgrade: Attempt | None = None
+    get: TimedAttempt | None = None
+    upgrade: TimedAttempt | None = None
 
 
 def parse_url(url: str) -> TracedUrl:
@@ -126,10 +126,10 @@ async def probe_url(
     token: str,
     step_timeout: float = TIMEOUT,
     request_timeout: float = REQUEST_TIMEOUT,
-) -> Probes:
+) -> UrlProbes:
     """Make all attempts at a URL, until one fails."""
     lookup = await look_up(asked.host, lookup_timeout=step_timeout)
-    probes = Probes(lookup=lookup)
+    probes = UrlProbes(lookup=lookup)
     tls = await asyncio.to_thread(ssl.create_default_context) if asked.secured else None
     nonce = secrets.token_hex(NONCE_BYTES).encode()
     target = Target(
@@ -162,7 +162,7 @@ async def probe_url(
 
 
 def judge_probes(
-    asked: TracedUrl, probes: Probes, fact: HostFact | None = None, *, unserved: bool = False
+    asked: TracedUrl, probes: UrlProbes, fact: HostFact | None = None, *, unserved: bool = False
 ) -> Trace:
     """Return the trace that attempts make.
 
@@ -192,7 +192,7 @@ def _ended(asked: TracedUrl, hops: Sequence[Hop]) -> Trace:
     return Trace(url=asked.url, hops=list(hops), ends_at=ends_at)
 
 
-def _dns(probes: Probes) -> Hop:
+def _dns(probes: UrlProbes) -> Hop:
     lookup = probes.lookup
     if not lookup.addresses:
         fix = "add an A record that leads to the server, and an AAAA record if it has IPv6"
@@ -200,7 +200,7 @@ def _dns(probes: Probes) -> Hop:
     return _passed("dns", lookup.seconds, ", ".join(lookup.addresses))
 
 
-def _tcp(asked: TracedUrl, probes: Probes, ping: Attempt) -> Hop:
+def _tcp(asked: TracedUrl, probes: UrlProbes, ping: TimedAttempt) -> Hop:
     where = join_address(probes.address, asked.port)
     if ping.failed_at == "tcp":
         fix = "open the port in the firewall or router, and start the server"
@@ -208,7 +208,7 @@ def _tcp(asked: TracedUrl, probes: Probes, ping: Attempt) -> Hop:
     return _passed("tcp", ping.seconds["tcp"], where)
 
 
-def _tls(asked: TracedUrl, _probes: Probes, ping: Attempt) -> Hop:
+def _tls(asked: TracedUrl, _probes: UrlProbes, ping: TimedAttempt) -> Hop:
     if ping.failed_at == "tls":
         fix = (
             "see the server's log: Caddy gets a certificate if an agent serves the name, DNS leads"
@@ -227,7 +227,7 @@ def _tls(asked: TracedUrl, _probes: Probes, ping: Attempt) -> Hop:
     return _passed("tls", ping.seconds["tls"], seen)
 
 
-def _caddy(_asked: TracedUrl, _probes: Probes, ping: Attempt) -> Hop:
+def _caddy(_asked: TracedUrl, _probes: UrlProbes, ping: TimedAttempt) -> Hop:
     if ping.failed_at == "http":
         fix = "see the log of the program at this port"
         return Hop(name="caddy", outcome="ended", seen=ping.error, fix=fix)
@@ -244,7 +244,7 @@ def _caddy(_asked: TracedUrl, _probes: Probes, ping: Attempt) -> Hop:
     return Hop(name="caddy", outcome="passed", seen="forwards to the server")
 
 
-def _server(_asked: TracedUrl, probes: Probes, ping: Attempt) -> Hop:
+def _server(_asked: TracedUrl, probes: UrlProbes, ping: TimedAttempt) -> Hop:
     if _cannot_forward(ping):
         return Hop(
             name="server",
@@ -265,13 +265,13 @@ def _server(_asked: TracedUrl, probes: Probes, ping: Attempt) -> Hop:
     return _passed("server", ping.seconds["http"], "answers, through Caddy")
 
 
-def _cannot_forward(ping: Attempt) -> bool:
+def _cannot_forward(ping: TimedAttempt) -> bool:
     by_caddy = ping.fields.get("server", "").lower() == "caddy"
     return by_caddy and ping.status in (502, 503, 504) and _ERROR not in ping.fields
 
 
 def _request_hops(
-    asked: TracedUrl, get: Attempt, ping: Attempt, fact: HostFact | None
+    asked: TracedUrl, get: TimedAttempt, ping: TimedAttempt, fact: HostFact | None
 ) -> list[Hop]:
     """Return the hops of the request itself: policy, agent, upstream."""
     code = get.fields.get(_ERROR, "")
@@ -309,7 +309,7 @@ def _agent(fact: HostFact | None) -> Hop:
     )
 
 
-def _upstream(get: Attempt, ping: Attempt, fact: HostFact | None) -> Hop:
+def _upstream(get: TimedAttempt, ping: TimedAttempt, fact: HostFact | None) -> Hop:
     """Return the hop of the backend: the time of the request without that of the other hops."""
     others = ping.seconds.get("http", 0.0) * 1000
     if fact is not None and fact.round_trip is not None:
@@ -324,7 +324,7 @@ def _upstream(get: Attempt, ping: Attempt, fact: HostFact | None) -> Hop:
     )
 
 
-def _upgrade(asked: TracedUrl, upgrade: Attempt) -> Hop:
+def _upgrade(asked: TracedUrl, upgrade: TimedAttempt) -> Hop:
     if upgrade.status == 101:
         return _passed("upgrade", upgrade.seconds["http"], "101 Switching Protocols")
     code = upgrade.fields.get(_ERROR, "")

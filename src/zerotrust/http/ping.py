@@ -30,7 +30,7 @@ _OWN_VIA: Final = re.compile(rb"[0-9.]+ caddy", re.IGNORECASE)
 
 
 class PingAnswer:
-    """What a server answers to a ping, as a client reads it.
+    """Answer of a server to a ping, as a client reads it.
 
     Attributes:
         proofs: a proof for each root certificate.

@@ -52,7 +52,7 @@ class Target:
 
 
 @dataclass(slots=True, kw_only=True)
-class Attempt:
+class TimedAttempt:
     """Course of an attempt.
 
     Attributes:
@@ -100,19 +100,19 @@ def unverified() -> ssl.SSLContext:
     return context
 
 
-async def attempt(target: Target, *, step_timeout: float = TIMEOUT) -> Attempt:
+async def attempt(target: Target, *, step_timeout: float = TIMEOUT) -> TimedAttempt:
     """Send the request and read the answer, each step within `step_timeout` seconds."""
-    course = Attempt()
+    course = TimedAttempt()
     refused = await _attempt(target, target.tls, course, step_timeout)
     if refused is None:
         return course
-    again = Attempt(untrusted=refused)
+    again = TimedAttempt(untrusted=refused)
     await _attempt(target, unverified(), again, step_timeout)
     return again
 
 
 async def _attempt(
-    target: Target, tls: ssl.SSLContext | None, course: Attempt, step_timeout: float
+    target: Target, tls: ssl.SSLContext | None, course: TimedAttempt, step_timeout: float
 ) -> str | None:
     """Make an attempt; return the reason if the certificate could not be verified."""
     writer: asyncio.StreamWriter | None = None
@@ -144,7 +144,7 @@ class _StepFailed(Exception):  # noqa: N818 - it ends an attempt, and no caller 
 
 
 @contextlib.contextmanager
-def _timed(course: Attempt, step: Step, step_timeout: float) -> Iterator[None]:
+def _timed(course: TimedAttempt, step: Step, step_timeout: float) -> Iterator[None]:
     """Note the time of a step, or its failure."""
     begun_at = time.perf_counter()
     try:
@@ -166,7 +166,7 @@ async def _connect(target: Target) -> tuple[asyncio.StreamReader, asyncio.Stream
     return await asyncio.open_connection(target.address, target.port)
 
 
-def _note_tls(course: Attempt, writer: asyncio.StreamWriter) -> None:
+def _note_tls(course: TimedAttempt, writer: asyncio.StreamWriter) -> None:
     made = writer.get_extra_info("ssl_object")
     if made is not None:
         course.certificate = made.getpeercert(binary_form=True) or b""
@@ -174,7 +174,7 @@ def _note_tls(course: Attempt, writer: asyncio.StreamWriter) -> None:
 
 
 async def _exchange(
-    target: Target, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, course: Attempt
+    target: Target, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, course: TimedAttempt
 ) -> None:
     connection = h11.Connection(h11.CLIENT)
     upgrades = any(name.lower() == "upgrade" for name, _ in target.fields)
@@ -189,7 +189,7 @@ async def _exchange(
             connection.receive_data(await reader.read(MAX_BODY))
 
 
-def _take(event: object, course: Attempt, *, upgrades: bool) -> bool:
+def _take(event: object, course: TimedAttempt, *, upgrades: bool) -> bool:
     """Note an event of the answer; return True if it was the last one of interest."""
     match event:
         case h11.InformationalResponse(status_code=101) | h11.Response() as head:

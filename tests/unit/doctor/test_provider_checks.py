@@ -10,7 +10,7 @@ import pytest
 from tests.support.ports import closed_port
 from tests.support.scripted_server import Script, scripted, status
 from zerotrust.doctor.provider_checks import (
-    ProviderAnswer,
+    ProviderProbe,
     ask_provider,
     judge_provider,
     judge_rules,
@@ -91,7 +91,7 @@ async def test_another_issuer(stated: str, said: str) -> None:
 
 
 def test_http_in_place_of_https() -> None:
-    answer = ProviderAnswer(
+    answer = ProviderProbe(
         name="main", issuer="https://a.example/r", redirect_uri=URI, stated="http://a.example/r"
     )
     (finding,) = judge_provider(answer)

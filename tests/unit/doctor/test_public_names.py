@@ -18,7 +18,7 @@ from zerotrust.doctor.public_names import (
 )
 from zerotrust.http.ping import answer_body
 from zerotrust.net.name_lookup import NameLookup
-from zerotrust.net.timed_request import Attempt
+from zerotrust.net.timed_request import TimedAttempt
 
 pytestmark = pytest.mark.anyio
 
@@ -142,6 +142,6 @@ async def test_other_web_servers_and_closed_ports() -> None:
 
 def test_the_clock_of_the_server() -> None:
     body = answer_body([ROOT], "a", b"0" * 32, lines=b"", unix_time=1060.0)
-    course = Attempt(status=200, body=body, seconds={"http": 2.0})
+    course = TimedAttempt(status=200, body=body, seconds={"http": 2.0})
     answer = read_ping(course, "a", b"0" * 32, address="x", roots=[ROOT], now=1000.0)
     assert answer.ahead == pytest.approx(61.0)

@@ -13,7 +13,7 @@ from tests.unit.doctor.test_public_names import ROOT, pong
 from zerotrust.doctor.public_names import AddressAnswer
 from zerotrust.doctor.server_address import ServerWay, WayAnswer, ask_server, judge_way
 from zerotrust.net.name_lookup import NameLookup
-from zerotrust.net.timed_request import Attempt
+from zerotrust.net.timed_request import TimedAttempt
 
 pytestmark = pytest.mark.anyio
 
@@ -28,9 +28,9 @@ WAY = ServerWay(
 )
 FOUND = NameLookup(addresses=("192.0.2.1",))
 BY_WEB = AddressAnswer(address="192.0.2.1", outcome="ours")
-REFUSED = Attempt(failed_at="tcp", error="connection refused")
-LATE = Attempt(failed_at="tcp", error="no answer within 5 s", timed_out=True)
-RESET = Attempt(failed_at="tls", error="connection reset")
+REFUSED = TimedAttempt(failed_at="tcp", error="connection refused")
+LATE = TimedAttempt(failed_at="tcp", error="no answer within 5 s", timed_out=True)
+RESET = TimedAttempt(failed_at="tls", error="connection reset")
 
 
 def checks(answer: WayAnswer) -> list[tuple[str, str]]:
@@ -46,14 +46,14 @@ def answer(**changes: object) -> WayAnswer:
     return WayAnswer(**{"way": WAY, "lookup": FOUND, **changes})  # type: ignore[arg-type]
 
 
-def untrusted(reason: str) -> Attempt:
-    return Attempt(untrusted=f"certificate not trusted: {reason}", certificate=b"")
+def untrusted(reason: str) -> TimedAttempt:
+    return TimedAttempt(untrusted=f"certificate not trusted: {reason}", certificate=b"")
 
 
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        (answer(direct=Attempt()), []),
+        (answer(direct=TimedAttempt()), []),
         (answer(lookup=NameLookup(error="unknown")), [("server.no_address", "broken")]),
         (answer(way=way(proxied=True), lookup=NameLookup()), []),
         (answer(direct=REFUSED), [("server.port_closed", "broken")]),
@@ -63,7 +63,7 @@ def untrusted(reason: str) -> Attempt:
             answer(way=way(transport="direct"), direct=LATE, web=BY_WEB),
             [("server.port_silent", "broken")],
         ),
-        (answer(direct=RESET, plain=Attempt()), [("server.alpn", "broken")]),
+        (answer(direct=RESET, plain=TimedAttempt()), [("server.alpn", "broken")]),
         (answer(direct=RESET, plain=RESET), [("server.tls", "broken")]),
         (answer(direct=RESET), [("server.tls", "broken")]),
         (
