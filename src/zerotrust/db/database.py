@@ -5,9 +5,19 @@ import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
-from sqlalchemy import URL, CursorResult, Delete, Engine, Update, make_url
+from sqlalchemy import (
+    URL,
+    CursorResult,
+    Delete,
+    Engine,
+    Update,
+    extract,
+    func,
+    make_url,
+    select,
+)
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session
 
@@ -17,6 +27,8 @@ from zerotrust.db.migrate import Migration, migrate
 from zerotrust.errors import AccessRefused, EnrollmentRefused, StateError
 
 T = TypeVar("T")
+
+_CLOCK: Final = select(extract("epoch", func.now()))
 
 
 class Database:
@@ -103,6 +115,14 @@ class Database:
         except RuntimeError as error:
             raise StateError(f"{self.name}: closed, the server is stopping") from error
         return await asyncio.wrap_future(done)
+
+    async def unix_time(self) -> float:
+        """Return the clock of the database, in seconds since 1970.
+
+        Raises:
+            StateError: the database can't be used.
+        """
+        return await self.run(lambda session: float(session.scalar(_CLOCK) or 0.0))
 
     def close(self) -> None:
         """Finish the running work and close the connections."""

@@ -57,6 +57,16 @@ def _server_state(config: ServerConfig, facts: DoctorFacts | None) -> Iterator[F
         return
     yield from judge_facts(facts)
     yield from judge_descriptors(facts.descriptors, whose="server")
+    yield from judge_clock(facts.database_ahead, whose="the database")
+    for name in facts.differing:
+        yield Finding(
+            check="access.differs",
+            level="warning",
+            subject=name,
+            what=f"server {name} has another section access than this one",
+            seen="both use one database, so people get in at one and not at the other",
+            fix="give all servers the same section; ignore this for a server that runs no more",
+        )
     if config.access is not None:
         named = [host for rule in config.access.rules for host in rule.hosts]
         yield from judge_unknown_hosts(named, facts.hosts)

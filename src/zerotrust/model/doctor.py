@@ -85,6 +85,8 @@ class DoctorFacts(_Frozen):
     `contested` lists agents whose identity two processes use at the same time. `other_passkeys` is
     the number of passkeys for another domain. `groupless` is the number of accounts without groups
     at each identity provider that has a `groups_claim`, if all its accounts are without.
+    `differing` lists the servers of the same database that have another section `access`;
+    `database_ahead` are the seconds that the clock of a shared database is ahead.
     """
 
     version: str
@@ -94,3 +96,5 @@ class DoctorFacts(_Frozen):
     contested: list[str] = []
     other_passkeys: int = 0
     groupless: dict[str, int] = {}
+    differing: list[str] = []
+    database_ahead: float | None = None

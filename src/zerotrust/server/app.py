@@ -8,6 +8,7 @@ that they accepted stay open.
 import asyncio
 import datetime
 import hashlib
+import platform
 import secrets
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -157,7 +158,7 @@ class Server:
         # Agents: who may connect, and which host names each may serve.
         self.authorization = Authorization(any_host=config.unsafe_agents_may_claim_any_host)
         self.authorization.grants.replace(FILE, _grants(config))
-        self._audit = Audit(database)
+        self._audit = Audit(database, server=f"{platform.node()} {config.server.listen_addr}")
         self.registry = Registry(holders=self.authorization.grants.holders)
         self.registry.policies.most = most_memory(config.limits)
         registrar = ServiceRegistrar(
@@ -371,7 +372,8 @@ class Server:
         if _issuer_serial(authority) != issuer_before:
             await self._audit.note("authority.changed", {"issuer": _issuer_serial(authority)})
         await self._audit.note(
-            "configuration.applied", {"settings": changes.keys, "files": changes.files}
+            "configuration.applied",
+            {"settings": changes.keys, "files": changes.files, **self._access_settings()},
         )
         return waiting
 
@@ -475,7 +477,14 @@ class Server:
             "any_host": config.unsafe_agents_may_claim_any_host,
             "ca_file": _digest(Path(config.server.ca_file).read_bytes()),
             "issuer": _issuer_serial(self._agent_directory.authority),
+            **self._access_settings(),
         }
+
+    def _access_settings(self) -> dict[str, str]:
+        """Return the name of this server, and a digest by which others compare `access`."""
+        access = self._config.access
+        text = "" if access is None else access.model_dump_json()
+        return {"server": self._audit.server, "access": _digest(text.encode())}
 
     def _record_refused_hosts(
         self, agent: str, granted: Sequence[str], refused: Sequence[str]

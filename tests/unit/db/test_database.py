@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -48,6 +49,12 @@ def test_what_is_committed_is_there_after_opening_again(empty_url: str) -> None:
 
 def test_other_servers_may_share_what_is_no_file(url: str, database: Database) -> None:
     assert database.shared is url.startswith("postgresql")
+
+
+@pytest.mark.anyio
+async def test_the_clock_of_the_database(database: Database) -> None:
+    before = time.time()
+    assert before - 2 <= await database.unix_time() <= time.time() + 2
 
 
 def test_a_row_can_be_read_after_its_transaction(database: Database) -> None:

@@ -85,9 +85,16 @@ async def checks(config: Any, known: DoctorFacts | None) -> list[str]:
 async def test_agents_rules_and_limits(files: StackFiles) -> None:
     rules = [{"hosts": ["gone.localhost"], "allow": "anyone"}]
     config = files.server(access={"auth_host": "127.0.0.1.localhost", "rules": rules})
-    known = facts(descriptors=512, contested=["home"])
+    known = facts(descriptors=512, contested=["home"], differing=["b :8443"], database_ahead=-90.0)
     found = await checks(config, known)
-    for check in ("machine.descriptors", "agent.twice", "agent.no_service", "port.closed"):
+    for check in (
+        "machine.descriptors",
+        "agent.twice",
+        "agent.no_service",
+        "port.closed",
+        "access.differs",
+        "clock.offset",
+    ):
         assert check in found
 
 

@@ -1,10 +1,11 @@
 """Audit log of the running server: adds, reads and verifies records."""
 
+import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy.orm import Session
 
@@ -22,21 +23,41 @@ REJECTED_INTERVAL: Final = 3600.0
 """Seconds between two records about the same rejected agent."""
 MAX_HOSTS: Final = 20
 """Host names listed in one record, of those that were refused together."""
+LOOKED_AT: Final = 200
+"""Records of each kind that are looked at for the settings of the servers."""
+FORGOTTEN: Final = 30 * 86400.0
+"""Seconds after which the settings of a server that has written no more records are ignored."""
 VERIFIED_AT_ONCE: Final = 2000
 """Records verified in one transaction. A revocation waits for at most one of these."""
 
 _log = logs.logger("audit")
 
 
+class OtherServers(NamedTuple):
+    """Statements of the servers of one database about themselves.
+
+    Attributes:
+        differing: servers whose section `access` differs from that of this one.
+        database_ahead: seconds that the clock of the database is ahead.
+    """
+
+    differing: list[str]
+    database_ahead: float
+
+
 class Audit:
     """Adds records of events outside of `identity.agent_directory`, and reads all records.
 
     Args:
+        server: name of this server among those of one database.
         clock: seconds since 1970.
     """
 
-    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, database: Database, clock: Callable[[], float] = time.time, *, server: str = ""
+    ) -> None:
         self._database = database
+        self.server = server
         self._clock = clock
         self._rejected = CellRate(1, REJECTED_INTERVAL)
         self._refusal_log = RefusalLog()
@@ -104,6 +125,24 @@ class Audit:
 
         return await self._database.run(work)
 
+    async def other_servers(self) -> OtherServers | None:
+        """Return how the other servers of a shared database differ; None for a file of this
+        machine.
+
+        Raises:
+            StateError: the database can't be used.
+        """
+        if not self._database.shared:
+            return None
+        now = self._clock()
+        ahead = await self._database.unix_time() - now
+        records = [
+            record
+            for action in ("server.started", "configuration.applied")
+            for record in await self.records(None, LOOKED_AT, action=action)
+        ]
+        return OtherServers(differing_servers(records, self.server, now), ahead)
+
     async def verify(self) -> AuditHashChain:
         """Verify the hash chain of all records, in steps that let other transactions in between."""
         chain, before = AuditHashChain(), -1
@@ -113,6 +152,23 @@ class Audit:
                 partial(audit.verify, start=chain, limit=VERIFIED_AT_ONCE)
             )
         return chain
+
+
+def differing_servers(records: Iterable[AuditRow], own: str, now: float) -> list[str]:
+    """Return the servers whose section `access` differs from that of this one.
+
+    Args:
+        records: of `server.started` and `configuration.applied`, from which each server's newest
+            digest is taken. Those of a server that has written none for a month are left out.
+        own: name of this server.
+        now: seconds since 1970.
+    """
+    newest: dict[str, object] = {}
+    for record in sorted(records, key=lambda one: one.number):
+        details = json.loads(record.details)
+        if "access" in details and record.at > now - FORGOTTEN:
+            newest[str(details.get("server"))] = details["access"]
+    return sorted(name for name in newest if own in newest and newest[name] != newest[own])
 
 
 def _key(agent: str, host: str) -> bytes:

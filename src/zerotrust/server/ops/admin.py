@@ -278,7 +278,7 @@ class AdminChannel:
         )
 
     async def _doctor(self, _asked: admin.NoParameters, _actor: str) -> DoctorFacts:
-        return await doctor_facts(self._sessions, self._find_access())
+        return await doctor_facts(self._sessions, self._find_access(), self._audit)
 
 
 def _parsed(model: type[Parameters], data: Mapping[str, Any]) -> Parameters:

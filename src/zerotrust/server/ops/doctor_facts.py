@@ -13,13 +13,16 @@ from zerotrust.model.doctor import DoctorFacts, HostFact
 from zerotrust.net.loop import descriptor_limit
 from zerotrust.server.agents.session import AgentSession
 from zerotrust.server.agents.session_control import SessionControl
+from zerotrust.server.identity.audit import Audit
 from zerotrust.server.ops.access_parts import AccessParts
 
 MAX_HOSTS: Final = 10_000
 """Host names in one answer. The others are left out."""
 
 
-async def doctor_facts(sessions: SessionControl, access: AccessParts | None) -> DoctorFacts:
+async def doctor_facts(
+    sessions: SessionControl, access: AccessParts | None, audit: Audit
+) -> DoctorFacts:
     """Return the facts about a server.
 
     Args:
@@ -28,12 +31,15 @@ async def doctor_facts(sessions: SessionControl, access: AccessParts | None) -> 
     Raises:
         StateError: the database can't be used.
     """
+    others = await audit.other_servers()
     facts = DoctorFacts(
         version=__version__,
         unix_time=time.time(),
         descriptors=descriptor_limit(),
         hosts=list(islice(_hosts(sessions), MAX_HOSTS)),
         contested=sessions.contested(),
+        differing=[] if others is None else others.differing,
+        database_ahead=None if others is None else round(others.database_ahead, 3),
     )
     if access is None:
         return facts

@@ -11,7 +11,7 @@ from tests.support.databases import migrated_sqlite
 from zerotrust.db.database import Database
 from zerotrust.enrollment.rate_limits import RECORDS_AT_ONCE
 from zerotrust.server.identity import audit as module
-from zerotrust.server.identity.audit import Audit
+from zerotrust.server.identity.audit import FORGOTTEN, Audit, differing_servers
 
 pytestmark = pytest.mark.anyio
 
@@ -105,3 +105,37 @@ async def test_an_agent_that_invents_host_names_fills_no_audit(ours: Audit) -> N
     assert found[0].action == "hosts.refused"
     assert '"count":100' in found[0].details
     assert len(found[0].details) < 1000
+
+
+async def say(audit: Audit, access: str | None, action: str = "server.started") -> None:
+    details = {} if access is None else {"server": audit.server, "access": access}
+    await audit.record(action, actor="server", details=details)
+
+
+async def test_servers_of_one_database_with_different_settings(database: Database) -> None:
+    first, second, third = (Audit(database, server=name) for name in ("a", "b", "c"))
+    assert await first.other_servers() is None, "the database is a file of this machine"
+    database.shared = True
+    await say(first, "one")
+    await say(second, "two")
+    await say(third, "one")
+    await say(third, None, "configuration.applied")
+    found = await first.other_servers()
+    assert found is not None
+    assert found.differing == ["b"]
+    assert abs(found.database_ahead) < 5
+    await say(second, "one", "configuration.applied")
+    again = await first.other_servers()
+    assert again is not None
+    assert again.differing == []
+
+
+async def test_a_server_that_runs_no_more_is_forgotten(database: Database) -> None:
+    ours, gone = Audit(database, server="a"), Audit(database, server="b")
+    await say(ours, "one")
+    await say(gone, "two")
+    records = await ours.records(None, 9)
+    now = float(records[0].at)
+    assert differing_servers(records, "a", now) == ["b"]
+    assert differing_servers(records, "unknown", now) == []
+    assert differing_servers(records, "a", now + FORGOTTEN + 1) == []

@@ -11,6 +11,7 @@ from tests.support.identities import FakeSessionControl, directory_server, home
 from zerotrust.db.access_tables import IdentityRow, PasskeyRow, UserRow
 from zerotrust.model.access import Access
 from zerotrust.server.agents.session_control import SessionControl
+from zerotrust.server.identity.audit import Audit, OtherServers
 from zerotrust.server.ops import doctor_facts
 from zerotrust.server.ops.doctor_facts import doctor_facts as facts_of
 
@@ -25,6 +26,30 @@ ACCESS = Access.model_validate(
         },
     }
 )
+
+
+class FakeAudit:
+    """Stand-in for server.identity.audit.Audit."""
+
+    def __init__(self, found: OtherServers | None) -> None:
+        self.found = found
+
+    async def other_servers(self) -> OtherServers | None:
+        return self.found
+
+
+def audit(found: OtherServers | None = None) -> Audit:
+    return cast("Audit", FakeAudit(found))
+
+
+ALONE = audit()
+
+
+async def test_other_servers_of_the_database() -> None:
+    found = await facts_of(control(), None, audit(OtherServers(["b :8443"], 1.23456)))
+    assert (found.differing, found.database_ahead) == (["b :8443"], 1.235)
+    alone = await facts_of(control(), None, ALONE)
+    assert (alone.differing, alone.database_ahead) == ([], None)
 
 
 def registration(*requested: str, hosts: tuple[str, ...] = (), https: bool = True) -> Any:
@@ -52,7 +77,7 @@ async def test_the_host_names_of_all_sessions() -> None:
         unenforced={"odd": SimpleNamespace(hosts=["odd.example.com"])},
         attached=False,
     )
-    found = await facts_of(control(older, again, first), None)
+    found = await facts_of(control(older, again, first), None, ALONE)
     assert [(one.host, one.service, one.refusal, one.secured) for one in found.hosts] == [
         ("a.example.com", "web", "", True),
         ("refused.example.com", "web", "not granted to home", True),
@@ -68,7 +93,7 @@ async def test_the_host_names_of_all_sessions() -> None:
 async def test_the_answer_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor_facts, "MAX_HOSTS", 2)
     many = session(services={"web": registration(*(f"{n}.example.com" for n in range(9)))})
-    assert len((await facts_of(control(many), None)).hosts) == 2
+    assert len((await facts_of(control(many), None, ALONE)).hosts) == 2
 
 
 async def test_passkeys_and_groups(tmp_path: Path) -> None:
@@ -90,7 +115,7 @@ async def test_passkeys_and_groups(tmp_path: Path) -> None:
             for provider in ("main", "other"):
                 database.add(IdentityRow(provider=provider, subject="1", user_id="u1", seen_at=1))
         parts = StandingParts(server.database, ACCESS)
-        found = await facts_of(control(), parts)
+        found = await facts_of(control(), parts, ALONE)
         assert (found.other_passkeys, found.groupless) == (1, {"main": 1})
         with server.database.transaction() as database:
             database.add(
@@ -98,4 +123,4 @@ async def test_passkeys_and_groups(tmp_path: Path) -> None:
                     provider="main", subject="2", user_id="u1", seen_at=2, groups=["family"]
                 )
             )
-        assert (await facts_of(control(), parts)).groupless == {}
+        assert (await facts_of(control(), parts, ALONE)).groupless == {}
