@@ -1,7 +1,6 @@
 """Check of certificate files: dates, names, authority, and the mode of keys."""
 
 import datetime
-import os
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,13 +8,14 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 
 from zerotrust.doctor.clock_offset import zone_mistake
 from zerotrust.errors import PkiError
-from zerotrust.model.base import is_address, normalise_host
+from zerotrust.model.base import is_address
 from zerotrust.model.doctor import Finding
 from zerotrust.net.channel import describe
+from zerotrust.net.timed_request import cut
 from zerotrust.pki.ca_directory import load_certificates
 from zerotrust.pki.chain_verification import anchor
 from zerotrust.pki.identity import common_name
@@ -123,8 +123,6 @@ def names_in(certificate: x509.Certificate) -> list[str]:
 
 def root_digests(path: str) -> list[bytes]:
     """Return the SHA-256 of each certificate in a file; none if it cannot be read."""
-    from cryptography.hazmat.primitives import hashes
-
     try:
         return [one.fingerprint(hashes.SHA256()) for one in load_certificates(Path(path))]
     except PkiError:
@@ -138,7 +136,7 @@ def owner(der: bytes) -> str:
     except ValueError:
         return "a certificate that cannot be read"
     names = names_in(certificate)[:3] or [common_name(certificate)[:60] or "no name"]
-    return f"a certificate for {', '.join(names)} by {_issuer(certificate)}"
+    return cut(f"a certificate for {', '.join(names)} by {_issuer(certificate)}")
 
 
 def _judge_names(file: CertificateFile, certificate: x509.Certificate) -> Iterator[Finding]:
@@ -193,16 +191,6 @@ def _judge_key(file: CertificateFile, certificate: x509.Certificate) -> Iterator
             what=f"{path} is not the key of {file.path}",
             fix=f"name two files that belong together, or issue them again: {file.issue}",
         )
-
-
-def host_in(name: str) -> str:
-    """Return a host in the form of a certificate's names."""
-    return name if is_address(name) or ":" in name else normalise_host(name)
-
-
-def unreadable(path: str) -> bool:
-    """Return True if this user may not read a file that exists."""
-    return Path(path).exists() and not os.access(path, os.R_OK)
 
 
 def _issuer(certificate: x509.Certificate) -> str:

@@ -1,5 +1,6 @@
 """Tests of zerotrust.doctor.backend_checks: each broken backend, with real sockets."""
 
+import asyncio
 import contextlib
 import re
 import socket
@@ -14,9 +15,13 @@ from tests.support.authorities import ForeignCertificate
 from tests.support.backends import UnresponsivePort
 from tests.support.ports import closed_port
 from tests.support.scripted_server import OK, SWITCHED, scripted, server_tls, status, trusting
-from zerotrust.doctor.backend_checks import ask_all, judge_upstream
+from zerotrust.doctor import backend_checks
+from zerotrust.doctor.backend_checks import UpstreamAnswer, ask_all, judge_upstream
 from zerotrust.model.doctor import Finding
 from zerotrust.model.service import Service
+from zerotrust.model.upstream import UpstreamEndpoint
+from zerotrust.net.name_lookup import NameLookup
+from zerotrust.net.timed_request import TimedAttempt
 
 pytestmark = pytest.mark.anyio
 
@@ -84,6 +89,31 @@ def has_ipv6() -> None:
             pytest.skip("this machine has no IPv6")
 
 
+async def test_the_other_address_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def look_up(_host: str, *, lookup_timeout: float) -> NameLookup:
+        assert lookup_timeout
+        return NameLookup(addresses=("127.0.0.1", "127.0.0.2"))
+
+    monkeypatch.setattr(backend_checks, "look_up", look_up)
+    async with scripted(lambda _: OK, host="127.0.0.2") as port:
+        (finding,) = await findings(f"nas.home.arpa:{port}")
+    assert finding.fix.startswith(f'write "127.0.0.2:{port}" as its address')
+
+
+@pytest.mark.parametrize(("found", "family"), [("::1", "IPv6"), ("192.0.2.1", "IPv4")])
+def test_words_for_one_ip_family(found: str, family: str) -> None:
+    answer = UpstreamAnswer(
+        service="web",
+        address="localhost:80",
+        endpoint=UpstreamEndpoint("localhost", 80, secured=False),
+        lookup=NameLookup(addresses=("127.0.0.1",)),
+        get=TimedAttempt(failed_at="tcp", error="connection refused"),
+        other_family=found,
+    )
+    (finding,) = judge_upstream(answer)
+    assert finding.what == f"backend localhost:80 of service web listens on {family} only"
+
+
 @pytest.mark.parametrize(("listens", "written"), [("::1", "127.0.0.1"), ("127.0.0.1", "[::1]")])
 async def test_a_backend_with_one_ip_family(has_ipv6: None, listens: str, written: str) -> None:
     async with scripted(lambda _: OK, host=listens) as port:
@@ -110,7 +140,6 @@ async def nginx_with_tls(folder: Path) -> AsyncIterator[int]:
     """Yield the port of a server that answers 400 to plain requests at its TLS port."""
     issued = AUTHORITY.issue("app", ip=("127.0.0.1",))
     async with scripted(lambda _: OK, tls=server_tls(issued, folder)) as secured:
-        import asyncio
 
         async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             first = await reader.read(1)

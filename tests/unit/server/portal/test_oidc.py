@@ -16,6 +16,7 @@ from tests.support.auth_host import AUTH, HOST, sign_in_of
 from tests.support.oidc_provider import SECRET, OidcProviderServer, signed_by
 from tests.support.waiting import eventually
 from tests.unit.server.portal.provider_stand_in import SignInStandIn, signing_in
+from zerotrust.model import access
 from zerotrust.model.access import Access, IdentityProvider, issuer_of
 from zerotrust.server.portal import oidc, provider_http
 
@@ -629,7 +630,8 @@ async def test_google_gets_its_own_parameters(
 ) -> None:
     google = {"kind": "google", "issuer": None, **CHANGED}
     async with OidcProviderServer() as server:
-        monkeypatch.setattr(oidc, "GOOGLE", server.issuer)
+        for module in (oidc, access):
+            monkeypatch.setattr(module, "GOOGLE", server.issuer)
         rig = SignInStandIn(server, tmp_path, **google)
         async with rig.browser() as browser:
             url = await rig.leave(browser)
