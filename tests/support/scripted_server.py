@@ -30,10 +30,14 @@ async def scripted(
     script: Script, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
 ) -> AsyncIterator[int]:
     """Run the server; yield its port."""
-    open_writers: set[asyncio.StreamWriter] = set()
+    writers: set[asyncio.StreamWriter] = set()
+    tasks: set[asyncio.Task[None]] = set()
 
-    async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        open_writers.add(writer)
+    def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.add(writer)
+        tasks.add(asyncio.create_task(serve(reader, writer)))
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, OSError):
             head = await reader.readuntil(b"\r\n\r\n")
             if answer := script(head.decode("latin-1")):
@@ -49,8 +53,14 @@ async def scripted(
         yield port
     finally:
         server.close()
-        for writer in open_writers:
+        for writer in writers:
             writer.transport.abort()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        # The loop closes aborted connections in its next turns.
+        for _ in range(3):
+            await asyncio.sleep(0)
 
 
 def server_tls(issued: ForeignCertificate, folder: Path) -> ssl.SSLContext:

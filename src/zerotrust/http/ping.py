@@ -16,6 +16,8 @@ from typing import Final
 PING_PREFIX: Final = b"/.0trust/ping?nonce="
 NONCE_BYTES: Final = 16
 """Random bytes of a nonce. It is sent as hexadecimal digits."""
+PING_LENGTH: Final = len(PING_PREFIX) + 2 * NONCE_BYTES
+"""Length of the target of each ping."""
 MAX_ROOTS: Final = 4
 MAX_ANSWER: Final = 4096
 

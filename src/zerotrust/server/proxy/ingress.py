@@ -24,6 +24,7 @@ from zerotrust.http.body import Kind
 from zerotrust.http.head import RequestFields, RequestHead
 from zerotrust.http.head_block import request_block
 from zerotrust.http.headers import folded
+from zerotrust.http.ping import PING_LENGTH
 from zerotrust.http.websocket_handshake import TUNNEL_PATH
 from zerotrust.http.websocket_meter import (
     ABNORMAL,
@@ -38,7 +39,7 @@ from zerotrust.middleware.interface import Answer, NeedsVerification, Request
 from zerotrust.model.limits import Limits
 from zerotrust.model.server import ProxyApi
 from zerotrust.net.http_server import HttpServerConnection, RequestSink
-from zerotrust.server.access.gatekeeper import OWN_PREFIX, Gatekeeper
+from zerotrust.server.access.gatekeeper import Gatekeeper
 from zerotrust.server.agents.registry import Registry
 from zerotrust.server.agents.scheme import to_https
 from zerotrust.server.agents.service_policy import CompiledPolicy, passed_head
@@ -159,11 +160,11 @@ class Ingress:
     ) -> RequestSink | None:
         self.requests += 1
         client, scheme = self._client(connection, head.fields)
-        if head.target.startswith(OWN_PREFIX):
-            if head.target == TUNNEL_PATH and self.agents.serves(head.fields.host):
-                return self.agents.request(connection, head, client)
-            if answer_ping(connection, head, self.roots):
-                return None
+        if head.target == TUNNEL_PATH and self.agents.serves(head.fields.host):
+            return self.agents.request(connection, head, client)
+        # The length is compared first, because that costs each request least.
+        if len(head.target) == PING_LENGTH and answer_ping(connection, head, self.roots):
+            return None
         request_id = f"{self._run}-{self.requests:x}"
         context = RequestContext(
             connection, head, framing, request_id=request_id, client=client, scheme=scheme
