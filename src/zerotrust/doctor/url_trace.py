@@ -305,7 +305,7 @@ def _agent(fact: HostFact | None) -> Hop:
         name="agent",
         outcome="passed",
         milliseconds=fact.round_trip,
-        seen=f"{fact.agent}, service {fact.service}",
+        seen=f"agent {fact.agent}, service {fact.service}",
     )
 
 

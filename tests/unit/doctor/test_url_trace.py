@@ -145,7 +145,7 @@ async def test_the_agent_is_named_where_the_server_is_known() -> None:
     fact = HostFact(host="*.localhost", agent="home", service="web", round_trip=0.0)
     found = await follow(facts=facts(fact))
     agent = next(hop for hop in found.hops if hop.name == "agent")
-    assert (agent.seen, agent.milliseconds) == ("home, service web", 0.0)
+    assert (agent.seen, agent.milliseconds) == ("agent home, service web", 0.0)
     slow = HostFact(host="app.localhost", agent="home", service="web", round_trip=60_000.0)
     found = await follow(facts=facts(slow, fact))
     assert next(hop for hop in found.hops if hop.name == "upstream").milliseconds is None
