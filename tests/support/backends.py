@@ -75,6 +75,8 @@ class UnresponsivePort:
 
     def __init__(self) -> None:
         self._listener = socket.socket()
+        # A port may be free, and still have an old connection in TIME_WAIT.
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._listener.bind(("127.0.0.1", free_port()))
         self._listener.listen(0)
         self.port: int = self._listener.getsockname()[1]
