@@ -37,6 +37,7 @@ ROOMS: Final = {
     "agent": 90,
     "server": 90,
     "server.access": 90,
+    "server.dashboard": 90,
     "server.portal": 90,
     "cli": 90,
 }

@@ -12,12 +12,14 @@ from typing import cast
 
 from tests.support.databases import migrated_sqlite
 from zerotrust.db.database import Database
+from zerotrust.model.limits import Limits
 from zerotrust.model.server import AgentListenerConfig
 from zerotrust.net.http_listener import HttpListener
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.pki import ca_directory, csr
 from zerotrust.pki.issuer import ServerNames
+from zerotrust.server.agents.registry import Registry
 from zerotrust.server.agents.session import AgentSession
 from zerotrust.server.agents.session_control import SessionControl
 from zerotrust.server.identity.agent_directory import AgentDirectory
@@ -27,6 +29,9 @@ from zerotrust.server.identity.authorization import Authorization
 from zerotrust.server.identity.join_tokens import JoinTokens
 from zerotrust.server.ops.access_parts import AccessParts
 from zerotrust.server.ops.admin import AdminChannel
+from zerotrust.server.ops.admin_commands import AdminCommands
+from zerotrust.server.ops.service_admin import ServiceAdmin
+from zerotrust.server.proxy.load_shedding import LoadShedding
 
 
 def home(**changes: object) -> AgentSession:
@@ -42,6 +47,7 @@ def home(**changes: object) -> AgentSession:
         "serial": "abc",
         "certificate_ends": 1_900_000_000.5,
         "attached": True,
+        "round_trip": 0.012,
     }
     return cast("AgentSession", SimpleNamespace(**{**session, **changes}))
 
@@ -170,14 +176,15 @@ def directory_server(folder: Path, url: str | None = None) -> Iterator[Directory
 async def listening(server: DirectoryServer) -> AsyncIterator[AdminChannel]:
     """Run the admin API at its socket, in this loop."""
     tasks = Tasks()
-    channel = AdminChannel(
+    audit = Audit(server.database)
+    commands = AdminCommands(
         server.agent_directory,
         cast("SessionControl", server.live),
-        Audit(server.database),
+        audit,
         JoinTokens(server.settings),
-        tasks,
-        access=lambda: server.access,
+        ServiceAdmin(Registry(), LoadShedding(Limits()), lambda: server.access),
     )
+    channel = AdminChannel(commands, audit, tasks, access=lambda: server.access)
     listener = HttpListener(
         WriteCoalescer(asyncio.get_running_loop()), channel.api, tasks, name="test", most=lambda: 10
     )

@@ -93,7 +93,7 @@ class PortalServer:
         wanted = CredentialKind.SIGN_IN if host == self.auth_host else CredentialKind.PASS
         return found if found.kind is wanted and found.host in ("", host) else None
 
-    def _service(self, request: Request, credential: Credential | None) -> Response:
+    def _service(self, request: Request, credential: Credential | None) -> ASGIApp:
         host, target = request.scope["state"]["host"], request.url.path
         if request.url.query:
             target += f"?{request.url.query}"
@@ -104,6 +104,8 @@ class PortalServer:
             request.method.encode(), target.encode(), client=b"", unix_time=self.store.clock()
         )
         kind = gate.judge(credential, asked).kind
+        if kind is VerdictKind.ALLOW and host == self.site.access.admin_host:
+            return self.portal.app
         if kind is VerdictKind.ALLOW:
             name = "" if credential is None else credential.subject.name
             return Response(f"{host}{target} for {name}")

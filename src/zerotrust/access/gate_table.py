@@ -20,7 +20,7 @@ class GateTable:
 
     Attributes:
         country_of: looks up the country of an address.
-        admin: the gate of `admin_host`, for those who may see the dashboard; None without one.
+        admins: the gate of `admin_host` for those who may change something; None without one.
     """
 
     def __init__(self, access: Access, *, country_of: CountryOf = no_country) -> None:
@@ -36,7 +36,10 @@ class GateTable:
         self._default = self._default_rule()
         closed = self._compile(Rule(hosts=[access.auth_host], allow="nobody"))
         self._exact[access.auth_host] = Gate(access.auth_host, access.auth_host, closed)
+        self.admins: Gate | None = None
         if access.admin_host is not None:
+            changed_by = self._compile(_rule_for(access.admin_host, access.admins))
+            self.admins = Gate(access.admin_host, access.admin_host, changed_by)
             seen_by = _rule_for(access.admin_host, [*access.admins, *access.viewers])
             admin = Gate(access.admin_host, access.admin_host, self._compile(seen_by))
             self._exact[access.admin_host] = admin

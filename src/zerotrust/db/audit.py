@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from zerotrust.db.tables import AuditRow
@@ -91,11 +91,27 @@ def records(
 
 
 def newest(
-    session: Session, *, limit: int = 100, agent: str | None = None, action: str | None = None
+    session: Session,
+    *,
+    before: int | None = None,
+    limit: int = 100,
+    agent: str | None = None,
+    action: str | None = None,
 ) -> list[AuditRow]:
-    """Return the last `limit` records, in order."""
+    """Return the last `limit` records, in order.
+
+    Args:
+        before: number of a record: only earlier ones are returned.
+    """
     query = select(AuditRow).order_by(AuditRow.number.desc()).limit(limit)
+    if before is not None:
+        query = query.where(AuditRow.number < before)
     return list(session.scalars(_of(query, agent, action)))[::-1]
+
+
+def last_number(session: Session) -> int:
+    """Return the number of the last record; 0 without one."""
+    return session.scalar(select(func.max(AuditRow.number))) or 0
 
 
 def as_json(record: AuditRow) -> str:

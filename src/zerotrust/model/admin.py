@@ -85,9 +85,10 @@ class RestoreRequest(Strict):
 
 
 class AuditQuery(Strict):
-    """Request for audit records: the newest ones, or those after a number."""
+    """Request for audit records: the newest ones, those after a number, or the last before one."""
 
     after: Number | None = None
+    before: Number | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
     agent: str | None = None
     action: str | None = None
@@ -158,6 +159,7 @@ class SessionInfo(Model):
     """Session of an agent, with the numbers of its registered services and open streams.
 
     If `connected` is false, the connection was lost and the agent may still resume the session.
+    `round_trip` is the time to the agent and back, in seconds.
     """
 
     generation: int
@@ -169,6 +171,7 @@ class SessionInfo(Model):
     services: int
     streams: int
     connected: bool = True
+    round_trip: float | None = None
 
 
 class AgentInfo(Model):
@@ -268,8 +271,37 @@ class AuditCheck(Model):
     reason: str
 
 
+class ServiceView(Model):
+    """Host name of a service, and the agent that serves it.
+
+    `state` is `serving`, `away` (the agent's connection is lost and may be resumed), `standby`
+    (another session or service of the agent comes first), or `offline`. `who` may enter by the
+    server's rule, in words; `require` are conditions that the agent's file adds.
+    """
+
+    host: str
+    service: str
+    agent: str
+    state: Literal["serving", "away", "standby", "offline"]
+    websocket: bool
+    http: bool
+    https: bool
+    who: str
+    require: list[str]
+
+
+class ServiceList(Model):
+    """Services, sorted by host name."""
+
+    services: list[ServiceView]
+
+
 class ServerStatus(Model):
-    """State of the server. `issuer_ends_at` is None if the server cannot issue certificates."""
+    """State of the server. `issuer_ends_at` is None if the server cannot issue certificates.
+
+    `hosts` is the number of host names that agents serve, `offline` are those whose last agent has
+    disconnected, and `overloads` the limits because of which new requests get 503.
+    """
 
     version: str
     started_at: int
@@ -278,3 +310,6 @@ class ServerStatus(Model):
     agents: int
     sessions: int
     streams: int
+    hosts: int = 0
+    offline: list[str] = []
+    overloads: list[str] = []

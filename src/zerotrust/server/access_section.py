@@ -16,6 +16,7 @@ from zerotrust.server.agents.registry import Registry
 from zerotrust.server.agents.service_registrar import ServiceRegistrar
 from zerotrust.server.agents.session_control import SessionControl
 from zerotrust.server.identity.authorization import Authorization
+from zerotrust.server.ops.admin_commands import AdminCommands
 
 if TYPE_CHECKING:
     from zerotrust.server.access_service import AccessService
@@ -52,6 +53,7 @@ def build_access(
     database: Database,
     tasks: Tasks,
     registry: Registry,
+    commands: AdminCommands,
 ) -> "AccessService":
     """Return the parts of access.
 
@@ -59,7 +61,13 @@ def build_access(
         StateError: a key in the folder can't be used.
     """
     return _access_service()(
-        config, access, country_of, database=database, tasks=tasks, registry=registry
+        config,
+        access,
+        country_of,
+        database=database,
+        tasks=tasks,
+        registry=registry,
+        commands=commands,
     )
 
 
@@ -156,6 +164,11 @@ class AccessSection:
         if reserved != self._authorization.reserved:
             self._authorization.reserved = reserved
             self._sessions.reauthorize()
+
+    def drain(self) -> None:
+        """End the event streams of open dashboards, which would delay the end of the server."""
+        if self.service is not None:
+            self.service.drain()
 
     async def close(self) -> None:
         """End all work."""

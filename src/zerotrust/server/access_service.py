@@ -18,7 +18,7 @@ from zerotrust.errors import StateError
 from zerotrust.model.access import Access
 from zerotrust.model.server import ServerConfig
 from zerotrust.model.service_access import ServiceAccess
-from zerotrust.net.asgi import AsgiApp, AsgiBridge
+from zerotrust.net.asgi import MAX_REQUESTS, AsgiApp, AsgiBridge, Message, Receive, Send
 from zerotrust.net.tasks import Tasks
 from zerotrust.server.access.access_state import AccessState
 from zerotrust.server.access.access_tokens import AccessTokens
@@ -31,6 +31,9 @@ from zerotrust.server.access.refresh_seal import RefreshSeal
 from zerotrust.server.access.share_links import ShareLinks
 from zerotrust.server.access.sign_ins import SignIns
 from zerotrust.server.agents.registry import Registry
+from zerotrust.server.dashboard.dashboard import Dashboard
+from zerotrust.server.dashboard.event_streams import MAX_STREAMS, EventStreams
+from zerotrust.server.ops.admin_commands import AdminCommands
 from zerotrust.server.portal import jwks
 from zerotrust.server.portal.attempt_limits import AttemptLimits
 from zerotrust.server.portal.oidc import Providers
@@ -43,6 +46,9 @@ from zerotrust.telemetry import logs
 
 _log = logs.logger("access")
 
+MAX_DASHBOARD_REQUESTS: Final = MAX_STREAMS + MAX_REQUESTS
+"""Requests of the dashboard at the same time: each stream is one that lasts."""
+
 _HTTPS_PORT: Final = 443
 
 
@@ -54,6 +60,7 @@ class AccessService:
     Args:
         access: the section `access` of the configuration.
         country_of: looks up countries; None without a database of them.
+        commands: commands about agents, for the dashboard.
 
     Attributes:
         state: database and index of all that is in force.
@@ -63,6 +70,7 @@ class AccessService:
         cutting: ends requests that may not go on.
         providers: identity providers at which users sign in.
         portal: serves the pages.
+        dashboard: serves the same application to those whom the gate of `admin_host` lets in.
 
     Raises:
         StateError: a key in the folder can't be used.
@@ -77,9 +85,12 @@ class AccessService:
         database: Database,
         tasks: Tasks,
         registry: Registry,
+        commands: AdminCommands,
     ) -> None:
         folder, https_port = Path(config.state.dir), config.caddy.https_port
         self._registry = registry
+        self._commands = commands
+        self._streams = EventStreams()
         self._tasks = tasks
         self._https_port = https_port
         self._running: list[asyncio.Task[None]] = []
@@ -103,6 +114,8 @@ class AccessService:
         self.providers = Providers(access, auth_origin=_origin(access.auth_host, https_port))
         self.portal = AsgiBridge(self._pages(), tasks)
         self.gatekeeper.portal = self.portal
+        self.dashboard = AsgiBridge(self._to_portal, tasks, most=MAX_DASHBOARD_REQUESTS)
+        self.gatekeeper.dashboard = self.dashboard
         self.cutting = Cutting(self.gatekeeper, lambda: registry.sessions)
         self.state.subscribe(self.cutting.changed)
 
@@ -156,8 +169,13 @@ class AccessService:
         self.portal.app = self._pages()
         self.cutting.changed()
 
+    def drain(self) -> None:
+        """End the event streams of open dashboards."""
+        self._streams.end()
+
     async def close(self) -> None:
         """End all work."""
+        self.drain()
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
@@ -181,9 +199,17 @@ class AccessService:
             limits=self._limits,
             templates=self._templates,
         )
+        dashboard = None
+        if self.state.access.admin_host is not None:
+            dashboard = Dashboard(site, self, self._commands, self._streams).app
         keys = Route(jwks.PATH, jwks.jwks_endpoint(self.keys), methods=["GET"])
         providers = provider_routes(site, self.providers)
-        return Portal(site, auth_routes=[keys, *providers], service_routes=[keys]).app
+        return Portal(
+            site, auth_routes=[keys, *providers], service_routes=[keys], dashboard=dashboard
+        ).app
+
+    async def _to_portal(self, scope: Message, receive: Receive, send: Send) -> None:
+        await self.portal.app(scope, receive, send)
 
     def _find_gate(self, host: str) -> Gate | None:
         return self.gatekeeper.gates.find(host)

@@ -63,6 +63,7 @@ from zerotrust.server.identity.join_tokens import JoinTokens
 from zerotrust.server.identity.server_certificate import websocket_hosts
 from zerotrust.server.ops import admin, tls_permission
 from zerotrust.server.ops.admin import AdminChannel
+from zerotrust.server.ops.admin_commands import AdminCommands
 from zerotrust.server.ops.certificate_budget import CertificateBudget
 from zerotrust.server.ops.certificate_maintenance import TICK, CertificateMaintenance
 from zerotrust.server.ops.descriptors import api_connections
@@ -70,6 +71,7 @@ from zerotrust.server.ops.load_sampler import LoadSampler
 from zerotrust.server.ops.metrics import ServerMetrics
 from zerotrust.server.ops.request_observers import RequestObservers
 from zerotrust.server.ops.restart_gate import RestartGate
+from zerotrust.server.ops.service_admin import ServiceAdmin
 from zerotrust.server.ops.tls_permission import TlsPermission
 from zerotrust.server.proxy.ingress import Ingress
 from zerotrust.server.proxy.load_shedding import LoadShedding
@@ -220,10 +222,26 @@ class Server:
             fix="raise limits.requests, or how many descriptors the process may open (LimitNOFILE)",
         )
 
+        # Commands of administrators: the admin API and the dashboard carry out the same ones.
+        self._join_tokens = JoinTokens(config.server)
+        commands = AdminCommands(
+            self._agent_directory,
+            self.sessions,
+            self._audit,
+            self._join_tokens,
+            ServiceAdmin(self.registry, self._load_shedding, lambda: self.access.service),
+        )
+
         # People, and who may enter; only with the section `access`.
         self.access = AccessSection(
             config,
-            build=partial(build_access, database=database, tasks=tasks, registry=self.registry),
+            build=partial(
+                build_access,
+                database=database,
+                tasks=tasks,
+                registry=self.registry,
+                commands=commands,
+            ),
             ingress=self.ingress,
             registrar=registrar,
             authorization=self.authorization,
@@ -248,17 +266,12 @@ class Server:
         )
 
         # The admin API, for administrators of this machine.
-        self._join_tokens = JoinTokens(config.server)
-        channel = AdminChannel(
-            self._agent_directory,
-            self.sessions,
-            self._audit,
-            self._join_tokens,
-            tasks,
-            access=lambda: self.access.service,
-        )
         self._admin = HttpListener(
-            coalescer, channel.api, tasks, name="admin.socket", most=lambda: admin.MAX_CONNECTIONS
+            coalescer,
+            AdminChannel(commands, self._audit, tasks, access=lambda: self.access.service).api,
+            tasks,
+            name="admin.socket",
+            most=lambda: admin.MAX_CONNECTIONS,
         )
 
         # Metrics, access log, traces.
@@ -386,6 +399,7 @@ class Server:
         timeout = self._config.hot_reload.drains_for
         _log.info("draining", drain_timeout=timeout)
         self._restart_gate.save()
+        self.access.drain()
         for key in ("api.listen_addr", "server.listen_addr"):
             await self._listening.pop(key).close()
         await self._api.drain(timeout)

@@ -88,6 +88,8 @@ class Gatekeeper:
     Attributes:
         gates: the gates of all host names.
         portal: serves the sign-in pages; None without them.
+        dashboard: serves the pages of `admin_host` to those whom its gate lets in. Strangers, whom
+            the portal serves, cannot take its room.
         identity: tells backends who makes a request; None to tell them nothing.
         auth_origin: scheme, host and port of the sign-in pages.
         first_end: no credential that has passed ends before this time (`server.access.cutting`).
@@ -105,6 +107,7 @@ class Gatekeeper:
     ) -> None:
         self.gates = gates
         self.portal = portal
+        self.dashboard: AsgiBridge | None = None
         self.identity: BackendIdentity | None = None
         self.auth_origin = auth_origin
         self.shared = shared

@@ -218,6 +218,11 @@ class AgentSession:
         """Number of open streams."""
         return len(self.link.session.streams)
 
+    @property
+    def round_trip(self) -> float | None:
+        """Time to the agent and back, in seconds; None before it was measured."""
+        return self.link.session.keepalive.round_trip
+
     def open_requests(self) -> Iterator[OpenRequest]:
         """Yield the owners of all streams: each is a request, as agents open no streams."""
         for stream in list(self.link.session.streams.values()):

@@ -113,14 +113,28 @@ class Audit:
             details["left_out"] = left_out
         await self.note("hosts.refused", details, actor=f"agent {agent}", agent=agent)
 
+    async def last_record(self) -> int:
+        """Return the number of the last record; 0 without one."""
+        return await self._database.run(audit.last_number)
+
     async def records(
-        self, after: int | None, limit: int, *, agent: str | None = None, action: str | None = None
+        self,
+        after: int | None,
+        limit: int,
+        *,
+        before: int | None = None,
+        agent: str | None = None,
+        action: str | None = None,
     ) -> list[AuditRow]:
-        """Return the oldest records after a number, or the newest of all; in order."""
+        """Return the oldest records after a number, or the newest, in order.
+
+        Args:
+            before: without `after`: return the newest records with a lower number.
+        """
 
         def work(session: Session) -> list[AuditRow]:
             if after is None:
-                return audit.newest(session, limit=limit, agent=agent, action=action)
+                return audit.newest(session, before=before, limit=limit, agent=agent, action=action)
             return audit.records(session, after=after, limit=limit, agent=agent, action=action)
 
         return await self._database.run(work)

@@ -66,6 +66,7 @@ def session(one: AgentSession) -> admin.SessionInfo:
         services=len(one.services),
         streams=one.stream_count,
         connected=one.attached,
+        round_trip=one.round_trip,
     )
 
 

@@ -4,7 +4,7 @@ import datetime
 from dataclasses import dataclass
 from typing import Any, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
@@ -30,17 +30,8 @@ class PageTemplates:
 
     def __init__(self) -> None:
         self.static = StaticFiles()
-        self._environment = Environment(
-            loader=PackageLoader("zerotrust.server.portal", "templates"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
+        self._environment = environment("zerotrust.server.portal")
         self._environment.globals["static_url"] = self.static.url
-        self._environment.filters["moment"] = moment
-        self._environment.filters["foreign"] = foreign
-        self._environment.filters["sentence"] = sentence
 
     def page(
         self, request: Request, name: str, /, *, status: int = 200, **values: Any
@@ -63,6 +54,21 @@ class PageTemplates:
         return self.page(
             request, "message", status=status, title=title, texts=texts, actions=actions
         )
+
+
+def environment(*packages: str) -> Environment:
+    """Return an environment for the templates of packages; the first has a name's first say."""
+    made = Environment(
+        loader=ChoiceLoader([PackageLoader(package, "templates") for package in packages]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters["moment"] = moment
+    made.filters["foreign"] = foreign
+    made.filters["sentence"] = sentence
+    return made
 
 
 def moment(seconds: float | None) -> Markup:

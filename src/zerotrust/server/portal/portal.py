@@ -18,6 +18,7 @@ from zerotrust.errors import (
     TooManyTries,
     ZeroTrustError,
 )
+from zerotrust.server.access.gatekeeper import OWN_PREFIX
 from zerotrust.server.portal.hand_over_pages import HandOverPages
 from zerotrust.server.portal.invitation_pages import InvitationPages
 from zerotrust.server.portal.me_pages import MePages
@@ -44,6 +45,7 @@ class Portal:
     Args:
         auth_routes: more routes of the auth host: identity providers, keys for backends.
         service_routes: more routes of the other host names.
+        dashboard: serves all pages of the admin host but those below `/.0trust/`.
 
     Attributes:
         app: the application. `scope["state"]` has `host`, `client` and `credential`.
@@ -55,8 +57,10 @@ class Portal:
         *,
         auth_routes: Sequence[Route] = (),
         service_routes: Sequence[Route] = (),
+        dashboard: ASGIApp | None = None,
     ) -> None:
         self._site = site
+        self._dashboard = dashboard
         everywhere = [
             *site.templates.static.routes(),
             *SignOutPages(site).routes(),
@@ -84,8 +88,17 @@ class Portal:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; raises what is an error of ours, after its page; `net.asgi` logs it."""
-        at_auth_host = scope["state"]["host"] == self._site.access.auth_host
-        await (self._auth if at_auth_host else self._service)(scope, receive, send)
+        host, access = scope["state"]["host"], self._site.access
+        app: ASGIApp = self._service
+        if host == access.auth_host:
+            app = self._auth
+        elif (
+            host == access.admin_host
+            and self._dashboard is not None
+            and not scope["path"].startswith(OWN_PREFIX.decode())
+        ):
+            app = self._dashboard
+        await app(scope, receive, send)
 
     def _application(self, *routes: Route) -> Starlette:
         handlers: Mapping[Any, ExceptionHandler] = {

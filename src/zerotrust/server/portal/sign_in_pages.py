@@ -104,11 +104,18 @@ class SignInPages:
         return RedirectResponse(f"{origin}{ARRIVAL_PATH}?{arrival.to_query()}", 303)
 
     async def _confirm(self, request: Request) -> Response:
-        """Let a signed-in user prove their identity again, for an action on their own page."""
+        """Let a signed-in user prove their identity again, and return to the page that needs it.
+
+        That is their own page, or, with an attempt, one of another host name of the server.
+        """
+        attempt = Attempt.from_query(request.url.query)
+        if attempt is not None and self._site.gate_of(attempt.host) is None:
+            attempt = None
         sign_in = sign_in_of(request)
         if sign_in is None:
-            return RedirectResponse("/", 303)
-        return await self._confirm_page(request, sign_in, None)
+            again = "/" if attempt is None else f"{GO_PATH}?{attempt.to_query()}"
+            return RedirectResponse(again, 303)
+        return await self._confirm_page(request, sign_in, attempt)
 
     async def _confirm_page(
         self, request: Request, sign_in: Credential, attempt: Attempt | None

@@ -16,6 +16,7 @@ from zerotrust.access.refusal import LOGIN_REQUIRED, Refusal, is_preflight, orig
 from zerotrust.http.head import RequestHead
 from zerotrust.middleware.header_edits import Edit, edit_lines, refusal_edits
 from zerotrust.middleware.interface import Answer
+from zerotrust.net.asgi import AsgiBridge
 from zerotrust.net.http_server import RequestSink
 from zerotrust.server.access.gatekeeper import Gatekeeper
 from zerotrust.server.agents.scheme import to_https
@@ -102,7 +103,7 @@ class GateCheck:
             return context.parked
         now = time()
         if gatekeeper.serves(gate, head.target):
-            return self._hand_to_portal(context, gate, now)
+            return self._hand_over(context, gate, now, gatekeeper.portal)
         if head.method == b"OPTIONS" and is_preflight(head.method, head.fields.lines):
             answer = self._ask_origin(head)
             if isinstance(answer, Answer):
@@ -116,7 +117,7 @@ class GateCheck:
             self.refuse(context, refusal)
             return None
         if gatekeeper.gates.is_reserved(gate.host):
-            return self._hand_to_portal(context, gate, now)
+            return self._hand_over(context, gate, now, gatekeeper.dashboard)
         return Outcome.PASSED
 
     def meets_service(self, context: RequestContext) -> bool:
@@ -173,17 +174,17 @@ class GateCheck:
         if not parked.abandoned:
             self._resume(context)
 
-    def _hand_to_portal(
-        self, context: RequestContext, gate: Gate, now: float
+    def _hand_over(
+        self, context: RequestContext, gate: Gate, now: float, pages: AsgiBridge | None
     ) -> RequestSink | None:
         """Give a request to the server's own pages, with its cookies."""
-        portal, head, shown = self.gatekeeper.portal, context.head, context.shown
-        if portal is None or shown is None:
+        head, shown = context.head, context.shown
+        if pages is None or shown is None:
             self._answer(context, Answer(404, code="not_found", message="No such page."))
             return None
         if context.record is not None:
             context.record.own_page = True
-        return portal.request(
+        return pages.request(
             context.connection,
             RequestHead(head.method, head.target, head.minor, shown.original),
             context.framing,

@@ -20,6 +20,8 @@ from zerotrust.pki import join_token
 from zerotrust.server.identity.agent_directory import FILE
 from zerotrust.server.ops import admin
 from zerotrust.server.ops.admin import AdminChannel
+from zerotrust.server.ops.admin_commands import AdminCommands
+from zerotrust.server.ops.service_admin import ServiceAdmin
 
 pytestmark = pytest.mark.anyio
 
@@ -92,6 +94,7 @@ async def test_an_agent_from_its_join_token_to_its_revocation(tmp_path: Path) ->
                 "services": 2,
                 "streams": 4,
                 "connected": True,
+                "round_trip": 0.012,
             }
         ]
         done = await asker.post("/v1/agents/revoke", agent="home", reason="stolen")
@@ -353,7 +356,10 @@ def test_every_question_and_answer_is_documented() -> None:
     keys = {key for kind in kinds for key in kind.model_fields}
     assert {key for key in keys if f"`{key}`" not in page} == set()
     nothing = cast("Any", None)
-    channel = AdminChannel(nothing, nothing, nothing, nothing, nothing)
+    commands = AdminCommands(
+        nothing, nothing, nothing, nothing, ServiceAdmin(nothing, nothing, nothing)
+    )
+    channel = AdminChannel(commands, nothing, nothing)
     assert {
         f"{method} {path}"
         for method, path in channel.endpoints()

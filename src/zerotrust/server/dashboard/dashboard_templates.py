@@ -1,0 +1,75 @@
+"""Rendering of the dashboard's pages and fragments."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from zerotrust.server.dashboard.visits import Visit
+from zerotrust.server.portal import csrf
+from zerotrust.server.portal.page_templates import environment
+from zerotrust.server.portal.static_files import StaticFiles
+from zerotrust.server.portal.visitor import host_of
+
+STATIC_PATH: Final = "/static/"
+CONFIRM_PATH: Final = "/confirm"
+NAVIGATION: Final = (("/", "Now"),)
+"""Path and name of each section."""
+
+
+class DashboardTemplates:
+    """The templates of the dashboard, with what all of them use.
+
+    Args:
+        portal_static: the static files of the sign-in pages, whose style the dashboard extends.
+
+    Attributes:
+        static: the dashboard's own static files.
+    """
+
+    def __init__(self, portal_static: StaticFiles) -> None:
+        self.static = StaticFiles("zerotrust.server.dashboard", STATIC_PATH)
+        self._environment = environment("zerotrust.server.dashboard", "zerotrust.server.portal")
+        self._environment.globals["static_url"] = portal_static.url
+        self._environment.globals["own_static_url"] = self.static.url
+        self._environment.filters["query"] = urlencode
+
+    def render(self, template: str, values: Mapping[str, Any]) -> str:
+        """Return a rendered fragment."""
+        return self._environment.get_template(f"{template}.html").render(**values)
+
+    def section_of(self, path: str) -> str:
+        """Return the path of the section that a path belongs to."""
+        found = [section for section, _ in NAVIGATION if _is_below(path, section)]
+        return max(found, key=len, default="/")
+
+    def confirm_url(self, path: str) -> str:
+        """Return the address at which the user proves their identity, to return to a path."""
+        return f"{CONFIRM_PATH}?{urlencode({'to': path})}"
+
+    def page(
+        self, request: Request, visit: Visit, template: str, /, *, status: int = 200, **values: Any
+    ) -> HTMLResponse:
+        """Return a page.
+
+        Args:
+            template: file name of the template without its suffix.
+        """
+        path = request.url.path
+        to = path if request.method == "GET" else self.section_of(path)
+        text = self._environment.get_template(f"{template}.html").render(
+            host=host_of(request),
+            csrf=csrf.token_of(request),
+            visit=visit,
+            navigation=NAVIGATION,
+            section=self.section_of(path),
+            confirm_url=self.confirm_url(to),
+            **values,
+        )
+        return HTMLResponse(text, status)
+
+
+def _is_below(path: str, section: str) -> bool:
+    return path == section or path.startswith(section.rstrip("/") + "/")

@@ -1,0 +1,105 @@
+"""Base of the dashboard's pages: one path with the page, its fragments, and its event stream.
+
+The field `Accept` asks for the event stream (browsers send it by themselves), the field
+`X-Fragment` for one fragment. Without scripts a reload shows what has changed.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, ClassVar, Final
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from zerotrust.server.dashboard.fragments import Fragment, View
+from zerotrust.server.dashboard.parts import DashboardParts
+from zerotrust.server.dashboard.visits import Visit, may_look
+from zerotrust.server.portal.visitor import client_of
+
+FRAGMENT_FIELD: Final = "x-fragment"
+
+
+class LivePage:
+    """A page with fragments.
+
+    A subclass sets `path`, `template` and `title`, fills `fragments`, and may return more values
+    for its template from `values`. The template extends `layout.html`, and places a fragment with
+    `{{ fragments.NAME }}`.
+
+    Attributes:
+        path: path of the page, as a route of Starlette.
+        template: name of its template, without the suffix.
+        title: heading of the page.
+        fragments: the fragments by name.
+    """
+
+    path: ClassVar[str]
+    template: ClassVar[str]
+    title: ClassVar[str]
+
+    def __init__(self, parts: DashboardParts) -> None:
+        self.parts = parts
+        self.fragments: dict[str, Fragment] = {}
+
+    def routes(self) -> list[Route]:
+        """Return the routes of the page; subclasses add those of their forms."""
+        return [Route(self.path, self._get, methods=["GET"])]
+
+    async def values(self, view: View, visit: Visit) -> Mapping[str, Any]:
+        """Return values for the template, beside `fragments`."""
+        return {}
+
+    def heading(self, view: View) -> str:
+        """Return the heading of the page."""
+        return self.title
+
+    async def _get(self, request: Request) -> Response:
+        visit = self.parts.visit(request)
+        query = tuple(request.query_params.multi_items())
+        view = View(request.url.path, query, may_change=visit.may_change)
+        if "text/event-stream" in request.headers.get("accept", ""):
+            return self._stream(request, visit, view)
+        name = request.headers.get(FRAGMENT_FIELD)
+        if name is not None:
+            return await self._one_fragment(name, view)
+        revision = await self.parts.revision.read()
+        rendered = {
+            name: await self.parts.rendered.html(name, fragment, view, revision)
+            for name, fragment in self.fragments.items()
+        }
+        return self.parts.page(
+            request,
+            visit,
+            self.template,
+            title=self.heading(view),
+            view=view,
+            fragments=rendered,
+            **await self.values(view, visit),
+        )
+
+    async def _one_fragment(self, name: str, view: View) -> Response:
+        fragment = self.fragments.get(name)
+        if fragment is None:
+            raise HTTPException(404)
+        revision = await self.parts.revision.read()
+        return HTMLResponse(await self.parts.rendered.html(name, fragment, view, revision))
+
+    def _stream(self, request: Request, visit: Visit, view: View) -> Response:
+        gates, clock, client = self.parts.gates, self.parts.site.clock, client_of(request)
+        return self.parts.streams.response(
+            partial(self._versions, view),
+            may_go_on=lambda: may_look(gates(), visit.user, client=client, now=clock()),
+        )
+
+    async def _versions(self, view: View) -> dict[str, str]:
+        revision = await self.parts.revision.read()
+        return {
+            name: fragment.version_text(view, revision) for name, fragment in self.fragments.items()
+        }
+
+
+def back_to(path: str) -> Response:
+    """Return the answer to a form that was carried out: the browser shows a page."""
+    return RedirectResponse(path, 303)

@@ -1,0 +1,123 @@
+"""The dashboard with a real store, and browsers that keep cookies; no sockets."""
+
+from pathlib import Path
+from typing import Any, cast
+
+from tests.support.authenticator import Authenticator
+from tests.support.identities import FakeSessionControl, authority
+from tests.support.people import Store, Stores
+from tests.support.portal_server import Browser, PortalServer
+from zerotrust.access.gate_table import GateTable
+from zerotrust.model.limits import Limits
+from zerotrust.model.service_access import ServiceAccess
+from zerotrust.server.access.identity_keys import IdentityKeys
+from zerotrust.server.agents.registry import Registry
+from zerotrust.server.agents.session_control import SessionControl
+from zerotrust.server.dashboard.dashboard import Dashboard
+from zerotrust.server.dashboard.event_streams import EventStreams
+from zerotrust.server.identity.agent_directory import AgentDirectory
+from zerotrust.server.identity.audit import Audit
+from zerotrust.server.identity.authorization import Authorization
+from zerotrust.server.identity.join_tokens import JoinTokens
+from zerotrust.server.ops.admin_commands import AdminCommands
+from zerotrust.server.ops.service_admin import ServiceAdmin
+from zerotrust.server.portal.portal import Portal
+from zerotrust.server.proxy.load_shedding import LoadShedding
+
+ADMIN = "https://admin.example.com"
+SETTINGS: dict[str, Any] = {
+    "admin_host": "admin.example.com",
+    "admins": [{"group": "admins"}],
+    "viewers": [{"user": "vera"}],
+    "users": [
+        {"name": "anna", "groups": ["admins", "family"]},
+        {"name": "ben", "groups": ["family"]},
+        {"name": "vera"},
+    ],
+    "rules": [
+        {
+            "hosts": ["photos.example.com"],
+            "allow": [{"group": "family"}, {"machine": "frame"}],
+            "links": True,
+        },
+        {"hosts": ["shop.example.com"], "allow": "anyone"},
+        {"hosts": ["party.example.com"], "allow": [{"pin": True}]},
+    ],
+}
+
+
+class StoreParts:
+    """The parts of a server that decide about access, from a store (`ops.access_parts`)."""
+
+    def __init__(self, server: "DashboardServer") -> None:
+        self._server = server
+        store = server.store
+        self.state = store.state
+        self.people = store.people
+        self.sign_ins = store.sign_ins
+        self.tokens = store.tokens
+        self.links = store.links
+
+    @property
+    def gates(self) -> GateTable:
+        return self._server.gates
+
+    @property
+    def https_port(self) -> int:
+        return self._server.site.https_port
+
+    def served_by(self, host: str) -> tuple[str, ServiceAccess | None]:
+        return "", None
+
+
+class DashboardServer(PortalServer):
+    """A portal and a dashboard, and the part of the ingress that stands before them.
+
+    Attributes:
+        live: the sessions of agents.
+        registry: the services of agents.
+        streams: the event streams of all dashboards.
+    """
+
+    def __init__(self, store: Store, keys: IdentityKeys, folder: Path) -> None:
+        super().__init__(store, keys)
+        made, settings = authority(folder / "certs")
+        self.live = FakeSessionControl()
+        self.registry = Registry()
+        self.load_shedding = LoadShedding(Limits())
+        self.authorization = Authorization()
+        directory = AgentDirectory(
+            store.database, authorization=self.authorization, sessions=self.live, authority=made
+        )
+        self.parts = StoreParts(self)
+        self.commands = AdminCommands(
+            directory,
+            cast("SessionControl", self.live),
+            Audit(store.database),
+            JoinTokens(settings),
+            ServiceAdmin(self.registry, self.load_shedding, lambda: self.parts),
+        )
+        self.streams = EventStreams(interval=0.01)
+        self.portal = self.build_with_dashboard()
+
+    def build_with_dashboard(self) -> Portal:
+        """Return a portal with a dashboard, for the configuration in force."""
+        self.dashboard = Dashboard(self.site, self.parts, self.commands, self.streams)
+        return Portal(self.site, dashboard=self.dashboard.app)
+
+
+async def start_dashboard(servers: Stores, folder: Path, **settings: Any) -> DashboardServer:
+    """Start a dashboard with a store of its own."""
+    store = await servers.start(**{**SETTINGS, **settings})
+    keys = IdentityKeys(store.database, folder)
+    await keys.load()
+    return DashboardServer(store, keys, folder)
+
+
+async def signed_in(server: DashboardServer, name: str) -> Browser:
+    """Return a browser in which a user has registered a passkey a moment ago."""
+    invited = await server.store.people.invite(name, email=None, groups=[], actor="uid 0")
+    browser = Browser(server, client=f"198.51.100.{sum(name.encode()) % 250}")
+    reply = await browser.register(invited.secret, Authenticator())
+    assert reply.status == 200, reply.text
+    return browser
