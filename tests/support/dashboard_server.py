@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from tests.support.authenticator import Authenticator
-from tests.support.identities import FakeSessionControl, authority
+from tests.support.identities import FakeSessionControl, authority, home
 from tests.support.people import Store, Stores
 from tests.support.portal_server import Browser, PortalServer
 from zerotrust.access.gate_table import GateTable
+from zerotrust.model import admin
 from zerotrust.model.limits import Limits
 from zerotrust.model.service_access import ServiceAccess
 from zerotrust.server.access.identity_keys import IdentityKeys
@@ -24,6 +25,7 @@ from zerotrust.server.ops.service_admin import ServiceAdmin
 from zerotrust.server.portal.portal import Portal
 from zerotrust.server.proxy.load_shedding import LoadShedding
 
+HOSTILE = '"><script>alert(1)</script>'
 ADMIN = "https://admin.example.com"
 SETTINGS: dict[str, Any] = {
     "admin_host": "admin.example.com",
@@ -99,6 +101,31 @@ class DashboardServer(PortalServer):
         )
         self.streams = EventStreams(interval=0.01)
         self.portal = self.build_with_dashboard()
+
+    async def fill(self) -> None:
+        """Add an agent with a session and services, a token of each kind, a link and a PIN."""
+        self.live.sessions.append(home(peer=HOSTILE, software=HOSTILE))
+        await self.commands.create_token(
+            admin.CreateTokenRequest(agent="home", hosts=["photos.example.com"]), "uid 0"
+        )
+        for host in ("photos.example.com", "*.lab.example.com"):
+            await self.commands.add_grant(admin.GrantRequest(agent="home", host=host), "uid 0")
+        self.registry.expect("photos.example.com", "home", HOSTILE)
+        await self.store.people.invite("ben", email=None, groups=["family"], actor="uid 0")
+        await self.store.tokens.create_machine("frame", hosts=[], lifetime=None, actor="uid 0")
+        await self.store.tokens.create_app(
+            HOSTILE, user="ben", hosts=[], lifetime=3600.0, actor="user ben"
+        )
+        await self.store.links.create(
+            "https://photos.example.com/album/7",
+            lifetime=3600.0,
+            uses=3,
+            pin="482913",
+            methods=["GET", "HEAD"],
+            created_by="uid 0",
+            actor="uid 0",
+        )
+        await self.store.links.set_pin("party.example.com", "482913", actor="uid 0")
 
     def build_with_dashboard(self) -> Portal:
         """Return a portal with a dashboard, for the configuration in force."""

@@ -15,13 +15,18 @@ from zerotrust.access.hand_over import Attempt
 from zerotrust.access.return_target import safe_target
 from zerotrust.errors import AccessRefused, StateError, ZeroTrustError
 from zerotrust.net.json_api import CallError
+from zerotrust.server.dashboard.agents_pages import AgentPage, AgentsPage
+from zerotrust.server.dashboard.audit_page import AuditPage
+from zerotrust.server.dashboard.credentials_page import CredentialsPage
 from zerotrust.server.dashboard.dashboard_templates import CONFIRM_PATH, DashboardTemplates
 from zerotrust.server.dashboard.event_streams import EventStreams
 from zerotrust.server.dashboard.fragments import RenderedFragments
 from zerotrust.server.dashboard.live_page import FRAGMENT_FIELD
 from zerotrust.server.dashboard.now_page import NowPage
 from zerotrust.server.dashboard.parts import DashboardParts
+from zerotrust.server.dashboard.people_pages import PeoplePage, PersonPage
 from zerotrust.server.dashboard.revision import Revision
+from zerotrust.server.dashboard.services_page import ServicesPage
 from zerotrust.server.ops.access_parts import AccessParts
 from zerotrust.server.ops.admin_commands import AdminCommands
 from zerotrust.server.ops.link_admin import LinkAdmin
@@ -37,7 +42,16 @@ from zerotrust.telemetry import logs
 
 _log = logs.logger("dashboard")
 
-PAGES: Final = (NowPage,)
+PAGES: Final = (
+    NowPage,
+    AgentsPage,
+    AgentPage,
+    ServicesPage,
+    PeoplePage,
+    PersonPage,
+    CredentialsPage,
+    AuditPage,
+)
 
 
 class Dashboard:

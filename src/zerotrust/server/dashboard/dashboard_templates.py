@@ -15,7 +15,14 @@ from zerotrust.server.portal.visitor import host_of
 
 STATIC_PATH: Final = "/static/"
 CONFIRM_PATH: Final = "/confirm"
-NAVIGATION: Final = (("/", "Now"),)
+NAVIGATION: Final = (
+    ("/", "Now"),
+    ("/agents", "Agents"),
+    ("/services", "Services"),
+    ("/people", "People"),
+    ("/machines", "Machines, apps, links"),
+    ("/audit", "Audit"),
+)
 """Path and name of each section."""
 
 
@@ -72,4 +79,4 @@ class DashboardTemplates:
 
 
 def _is_below(path: str, section: str) -> bool:
-    return path == section or path.startswith(section.rstrip("/") + "/")
+    return path == section or (section != "/" and path.startswith(f"{section}/"))

@@ -39,11 +39,6 @@ class View:
         """Return a value of the query; empty without one."""
         return next((value[:MAX_VALUE] for key, value in self.query if key == name), "")
 
-    @property
-    def last_segment(self) -> str:
-        """Return the end of the path: the name of what the page is about."""
-        return self.path.rpartition("/")[2]
-
 
 def _no_version(_view: View) -> Hashable:
     return None

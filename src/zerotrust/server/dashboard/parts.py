@@ -47,9 +47,11 @@ class DashboardParts:
         """Return the visit of a request; raises as `visits.visit_of`."""
         return visit_of(self.site, self.gates(), request)
 
-    def form(self, request: Request, *, widens: bool) -> Awaitable[tuple[Visit, Mapping[str, str]]]:
+    def form(
+        self, request: Request, *, widens: bool, by_viewers: bool = False
+    ) -> Awaitable[tuple[Visit, Mapping[str, str]]]:
         """Return visit and form of a request; arguments and errors as of `visits.checked_form`."""
-        return checked_form(self.site, self.gates(), request, widens=widens)
+        return checked_form(self.site, self.gates(), request, widens=widens, by_viewers=by_viewers)
 
     def page(
         self, request: Request, visit: Visit, template: str, /, *, status: int = 200, **values: Any

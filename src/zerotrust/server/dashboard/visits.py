@@ -35,6 +35,11 @@ class Visit:
         """Return the name that people know the user by."""
         return self.user.subject.shown_name or self.user.subject.name
 
+    def need_proof(self) -> None:
+        """Refuse what gives somebody a right; raises ProofTooOld without a recent proof."""
+        if not self.fresh:
+            raise ProofTooOld("for this, first confirm that it is you")
+
     @property
     def actor(self) -> str:
         """Return the actor for the audit log."""
@@ -65,13 +70,14 @@ def may_look(gates: GateTable, user: Credential, *, client: str, now: float) -> 
 
 
 async def checked_form(
-    site: Site, gates: GateTable, request: Request, *, widens: bool
+    site: Site, gates: GateTable, request: Request, *, widens: bool, by_viewers: bool
 ) -> tuple[Visit, Mapping[str, str]]:
-    """Return the visit, and the form that an administrator has sent from a page of the dashboard.
+    """Return the visit, and the form that its user has sent from a page of the dashboard.
 
     Args:
         widens: the action gives somebody a right, so it needs a recent proof of identity. One that
             takes a right away needs none.
+        by_viewers: those who may only look may send it, too.
 
     Raises:
         AccessRefused: the user may only look, or another page has sent the form.
@@ -80,10 +86,10 @@ async def checked_form(
     form = await read_form(request)
     visit = visit_of(site, gates, request)
     csrf.check_token(request, form, origin=site.origin(host_of(request)))
-    if not visit.may_change:
+    if not visit.may_change and not by_viewers:
         raise AccessRefused("you may look at the dashboard, not change anything")
-    if widens and not visit.fresh:
-        raise ProofTooOld("for this, first confirm that it is you")
+    if widens:
+        visit.need_proof()
     return visit, form
 
 

@@ -1,0 +1,83 @@
+"""Page of the audit log: newest records first, with filter, verification and export."""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, ClassVar, Final
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from zerotrust.model import admin
+from zerotrust.server.dashboard.fragments import Fragment, View
+from zerotrust.server.dashboard.listing import ROWS
+from zerotrust.server.dashboard.live_page import LivePage
+from zerotrust.server.dashboard.parts import DashboardParts
+from zerotrust.server.ops.command_parameters import parsed
+
+_EXPORTED_AT_ONCE: Final = 1000
+_FILTERS: Final = ("agent", "action", "before")
+
+
+class AuditPage(LivePage):
+    """Records of the audit log."""
+
+    path: ClassVar = "/audit"
+    template: ClassVar = "audit"
+    title: ClassVar = "Audit"
+
+    def __init__(self, parts: DashboardParts) -> None:
+        super().__init__(parts)
+        self.fragments["records"] = Fragment("audit_records", self._records)
+
+    def routes(self) -> list[Route]:
+        return [
+            *super().routes(),
+            Route("/audit/verify", self._verify, methods=["POST"]),
+            Route("/audit/export", self._export, methods=["POST"]),
+        ]
+
+    async def _records(self, view: View) -> Mapping[str, Any]:
+        filters = {name: value for name in _FILTERS if (value := view.get(name).strip())}
+        asked = parsed(admin.AuditQuery, {**filters, "limit": ROWS})
+        records = (await self.parts.commands.records(asked, "")).records[::-1]
+        older = {}
+        if len(records) == ROWS and records[-1].number > 1:
+            older = filters | {"before": str(records[-1].number)}
+        return {"records": records, "older": older, "text": details_text}
+
+    async def _verify(self, request: Request) -> Response:
+        visit, _ = await self.parts.form(request, widens=False, by_viewers=True)
+        check = await self.parts.commands.verify(admin.NoParameters(), visit.actor)
+        return self.parts.page(
+            request, visit, "audit_check", title="Verification of the audit log", check=check
+        )
+
+    async def _export(self, request: Request) -> Response:
+        visit, _ = await self.parts.form(request, widens=False, by_viewers=True)
+        return StreamingResponse(
+            self._lines(visit.actor),
+            media_type="application/x-ndjson",
+            headers={"Content-Disposition": 'attachment; filename="audit.ndjson"'},
+        )
+
+    async def _lines(self, actor: str) -> AsyncIterator[bytes]:
+        after = 0
+        while True:
+            asked = admin.AuditQuery(after=after, limit=_EXPORTED_AT_ONCE)
+            lines = await self.parts.commands.export(asked, actor)
+            if not lines:
+                return
+            yield lines
+            after = int(json.loads(lines.splitlines()[-1])["number"])
+
+
+def details_text(details: object) -> str:
+    """Return the details of a record as words: `host: a.example, count: 2`."""
+    if not isinstance(details, dict):
+        return ""
+    return ", ".join(f"{key}: {_value(value)}" for key, value in details.items())
+
+
+def _value(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
