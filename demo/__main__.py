@@ -21,6 +21,8 @@ from typing import Final
 from demo.children import Child, Children, DemoError
 
 HOST: Final = "demo.localhost"
+AUTH_HOST: Final = "auth.demo.localhost"
+ADMIN_HOST: Final = "admin.demo.localhost"
 PREFERRED_PORT: Final = 8443
 READY_TIMEOUT: Final = 60.0
 FOLDER_BYTES: Final = 85
@@ -30,13 +32,23 @@ COMMAND: Final = Path(sys.executable).with_name("0trust")
 SERVER_YAML: Final = """\
 server:
   listen_addr: "127.0.0.1:{tunnel}"
+  public_addr: "localhost:{tunnel}"
   cert_file: "{folder}/certs/server.crt"
   key_file: "{folder}/certs/server.key"
   ca_file: "{folder}/certs/ca.crt"
 api:
   listen_addr: "127.0.0.1:{api}"
+authority:
+  cert_file: "{folder}/certs/issuer.crt"
+  key_file: "{folder}/certs/issuer.key"
 grants:
   demo-agent: ["{host}"]
+access:
+  auth_host: "{auth_host}"
+  admin_host: "{admin_host}"
+  admins: [{{ group: admins }}]
+  rules:
+    - {{ hosts: ["{host}"], allow: anyone }}
 caddy:
   mode: managed
   config_dir: "{folder}/caddy"
@@ -76,6 +88,14 @@ Open this page. The browser warns once, because it does not know Caddy's root ce
 
   https://{host}:{https}/
 
+The dashboard shows agents, services and people. This link signs you in as its administrator, once,
+within 10 minutes; then open the dashboard:
+
+  {link}
+  https://{admin_host}:{https}/
+
+Another link: {command} user invite admin --sign-in --config {folder}/server.yaml
+
 Or use curl. The second command upgrades to a WebSocket and prints "101 Switching Protocols":
 
   curl --cacert {root} https://{host}:{https}/
@@ -102,8 +122,16 @@ class Plan:
     permission: int
     backend: int
 
-    def fill(self, template: str) -> str:
-        return template.format(**vars(self), host=HOST, root=self.root)
+    def fill(self, template: str, **more: str) -> str:
+        return template.format(
+            **vars(self),
+            **more,
+            host=HOST,
+            auth_host=AUTH_HOST,
+            admin_host=ADMIN_HOST,
+            root=self.root,
+            command=COMMAND,
+        )
 
     @property
     def root(self) -> Path:
@@ -171,6 +199,13 @@ async def start(plan: Plan, children: Children) -> list[Child]:
     ]
 
 
+async def administrator_link(plan: Plan, children: Children) -> str:
+    """Return a link that signs in as the administrator of the dashboard."""
+    config = ("--config", plan.folder / "server.yaml")
+    wanted = ("user", "invite", "admin", "--group", "admins", "--sign-in")
+    return (await children.run(COMMAND, *wanted, *config)).split()[-1]
+
+
 async def answers(plan: Plan) -> bool:
     """Return True if the service answers through all hops, with a certificate of Caddy's root."""
     trust = ssl.create_default_context(cafile=plan.root)
@@ -213,7 +248,7 @@ async def serve(plan: Plan, children: Children) -> None:
         done, _ = await asyncio.wait((death, ready), return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
-        print(plan.fill(RUNNING), flush=True)
+        print(plan.fill(RUNNING, link=await administrator_link(plan, children)), flush=True)
         await death
     finally:
         death.cancel()

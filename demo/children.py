@@ -72,8 +72,8 @@ class Children:
         self._children.append(child)
         return child
 
-    async def run(self, *command: str | Path) -> None:
-        """Run a command and wait for its end.
+    async def run(self, *command: str | Path) -> str:
+        """Run a command, wait for its end, and return what it said.
 
         Raises:
             DemoError: it failed; with what it said.
@@ -85,6 +85,7 @@ class Children:
                 Path(part).name if "/" in str(part) else str(part) for part in command[:4]
             )
             raise DemoError(f"`{words}` failed: {said.decode(errors='replace').strip()}")
+        return said.decode(errors="replace")
 
     async def first_death(self) -> None:
         """Wait until one of the processes ends.

@@ -5,7 +5,7 @@ The states are grouped in tours. A tour yields the name of a state when its page
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -16,6 +16,7 @@ from playwright.async_api import BrowserContext, Page, Route, ViewportSize, expe
 
 from tests.support import node_packages
 from tests.support.browser import chromium
+from tests.support.page_inspection import WATCH, PageInspection
 from tests.support.people import PROVIDERS, Stores, stores
 from tests.support.portal_site import RULES, Site, authenticator, portal_site, register
 from zerotrust.access.hand_over import Arrival, Attempt, new_way
@@ -30,53 +31,7 @@ pytestmark = [
     pytest.mark.xdist_group("portal"),
 ]
 
-AXE = """
-async (only) => {
-  const options = only ? { runOnly: { type: "rule", values: only } } : {};
-  const found = await axe.run(document, { ...options, resultTypes: ["violations"] });
-  return found.violations.flatMap((rule) => rule.nodes.map(
-    (node) => `${rule.id}: ${node.html.slice(0, 200)} ${node.failureSummary}`));
-}
-"""
-WATCH = """
-addEventListener("securitypolicyviolation", (event) => reportViolation(
-  `${event.effectiveDirective}: ${event.blockedURI} on ${location.href}`));
-"""
-DETAILS = "(open) => document.querySelectorAll('details').forEach((each) => each.open = open)"
 NARROW, WIDE = ViewportSize(width=320, height=700), ViewportSize(width=900, height=800)
-
-
-@dataclass
-class Inspection:
-    """Looks at the state of a page, in light and dark.
-
-    Attributes:
-        problems: what was found.
-    """
-
-    page: Page
-    script: str
-    problems: list[str] = field(default_factory=list)
-
-    def add(self, problem: str) -> None:
-        """Add a problem that the browser reports."""
-        self.problems.append(problem)
-
-    async def look(self, name: str) -> None:
-        """Run axe-core, and look for contents that are wider than a small screen."""
-        page = self.page
-        await page.evaluate(DETAILS, True)
-        await page.evaluate(self.script)
-        await page.emulate_media(color_scheme="light")
-        found = await page.evaluate(AXE, None)
-        await page.emulate_media(color_scheme="dark")
-        found += await page.evaluate(AXE, ["color-contrast"])
-        await page.set_viewport_size(NARROW)
-        if await page.evaluate("document.documentElement.scrollWidth") > NARROW["width"]:
-            found.append("wider than the screen")
-        await page.set_viewport_size(WIDE)
-        await page.evaluate(DETAILS, False)
-        self.problems += [f"{name}: {problem}" for problem in found]
 
 
 @pytest.fixture
@@ -321,7 +276,7 @@ async def test_axe_finds_nothing_and_the_policy_blocks_nothing(
     page = await context.new_page()
     await page.set_viewport_size(WIDE)
     await authenticator(page)
-    seen = Inspection(page, script)
+    seen = PageInspection(page, script, phone=NARROW, desk=WIDE)
     await page.expose_function("reportViolation", seen.add)
     await page.add_init_script(WATCH)
     for tour in TOURS:

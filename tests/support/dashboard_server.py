@@ -6,7 +6,7 @@ from typing import Any, cast
 from tests.support.authenticator import Authenticator
 from tests.support.identities import FakeSessionControl, authority, home
 from tests.support.people import Store, Stores
-from tests.support.portal_server import Browser, PortalServer
+from tests.support.portal_server import Browser, PortalServer, Reply
 from zerotrust.access.gate_table import GateTable
 from zerotrust.model import admin
 from zerotrust.model.limits import Limits
@@ -104,7 +104,7 @@ class DashboardServer(PortalServer):
 
     async def fill(self) -> None:
         """Add an agent with a session and services, a token of each kind, a link and a PIN."""
-        self.live.sessions.append(home(peer=HOSTILE, software=HOSTILE))
+        self.live.sessions.append(home(peer=HOSTILE, software=HOSTILE + "x" * 300))
         await self.commands.create_token(
             admin.CreateTokenRequest(agent="home", hosts=["photos.example.com"]), "uid 0"
         )
@@ -148,3 +148,10 @@ async def signed_in(server: DashboardServer, name: str) -> Browser:
     reply = await browser.register(invited.secret, Authenticator())
     assert reply.status == 200, reply.text
     return browser
+
+
+async def send(browser: Browser, page: str, action: str, **fields: str) -> Reply:
+    """Send a form of a page, with the page's token, as a button of it does."""
+    shown = await browser.get(f"{ADMIN}{page}")
+    csrf = next(form["fields"]["csrf"] for form in shown.page.forms if "csrf" in form["fields"])
+    return await browser.post(f"{ADMIN}{action}", {"csrf": csrf, **fields})

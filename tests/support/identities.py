@@ -115,6 +115,7 @@ class DirectoryServer:
     settings: AgentListenerConfig
     socket: Path
     access: AccessParts | None = None
+    registry: Registry = field(default_factory=Registry)
 
     def again(self, database: Database | None = None) -> "DirectoryServer":
         """Return the same after a restart, without the state in memory; or another server.
@@ -182,7 +183,7 @@ async def listening(server: DirectoryServer) -> AsyncIterator[AdminChannel]:
         cast("SessionControl", server.live),
         audit,
         JoinTokens(server.settings),
-        ServiceAdmin(Registry(), LoadShedding(Limits()), lambda: server.access),
+        ServiceAdmin(server.registry, LoadShedding(Limits()), lambda: server.access),
     )
     channel = AdminChannel(commands, audit, tasks, access=lambda: server.access)
     listener = HttpListener(

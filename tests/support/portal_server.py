@@ -4,6 +4,7 @@ Where the ingress gives a request to the portal or to a service, `PortalServer` 
 place: it finds the cookie, asks the gate, and starts a sign-in for a page load without a pass.
 """
 
+import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -274,8 +275,12 @@ class Browser:
     async def _call(self, scope: dict[str, Any], url: str, host: str, body: bytes) -> Reply:
         messages: list[Any] = []
 
+        parts = [{"type": "http.request", "body": body, "more_body": False}]
+
         async def receive() -> Any:
-            return {"type": "http.request", "body": body, "more_body": False}
+            if not parts:
+                await asyncio.Event().wait()  # the client stays
+            return parts.pop()
 
         async def send(message: Any) -> None:
             messages.append(message)

@@ -1,8 +1,9 @@
 """Secrets of people and machines: their format, and their digest.
 
-`0t_m_` machine, `0t_a_` app, `0t_l_` share link, `0t_i_` invitation; then 256 random bits in
-base64url (43 characters) and their CRC-32 in base64url (6 characters). The prefix lets scanners
-find a leaked secret; with the check sum, a typing error is no look-up.
+`0t_m_` machine, `0t_a_` app, `0t_l_` share link, `0t_i_` invitation, `0t_s_` sign-in
+link; then 256 random bits in base64url (43 characters) and their CRC-32 in base64url (6
+characters). The prefix lets scanners find a leaked secret; with the check sum, a typing error is no
+look-up.
 """
 
 import base64
@@ -16,8 +17,9 @@ MACHINE: Final = "0t_m_"
 APP: Final = "0t_a_"
 LINK: Final = "0t_l_"
 INVITATION: Final = "0t_i_"
+SIGN_IN_LINK: Final = "0t_s_"
 
-_SECRET: Final = re.compile(r"0t_[mali]_[A-Za-z0-9_-]{49}")
+_SECRET: Final = re.compile(r"0t_[malis]_[A-Za-z0-9_-]{49}")
 _COOKIE: Final = re.compile(rb"[A-Za-z0-9_-]{43}")
 
 

@@ -8,7 +8,13 @@ from typing import Final
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from zerotrust.access.secret_format import INVITATION, digest_of, is_secret, new_secret
+from zerotrust.access.secret_format import (
+    INVITATION,
+    SIGN_IN_LINK,
+    digest_of,
+    is_secret,
+    new_secret,
+)
 from zerotrust.access.subject import ACCESS_WITHDRAWN
 from zerotrust.accounts import access_tokens, changes, share_links, sign_ins
 from zerotrust.accounts.refusals import Rationed, refuse
@@ -25,8 +31,8 @@ from zerotrust.db.database import changed_rows
 from zerotrust.errors import AccessError, UserUnknown
 from zerotrust.model.access import User
 
-INVITATION_LIFETIME: Final = 7 * 86400
-"""Seconds."""
+LIFETIMES: Final = {INVITATION: 7 * 86400, SIGN_IN_LINK: 600}
+"""Seconds for which an invitation is good, by the prefix of its secret."""
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 FileUsers = Mapping[str, User]
@@ -99,7 +105,7 @@ def add(
     return row
 
 
-def invite(
+def invite(  # noqa: PLR0913 - what to invite to, and which kind of link
     session: Session,
     name: str,
     *,
@@ -108,8 +114,13 @@ def invite(
     file: FileUsers,
     actor: str,
     now: int,
+    prefix: str = INVITATION,
 ) -> tuple[UserRow, str, int]:
     """Invite a user, new or known; return the user, the secret, and the time of its expiry.
+
+    Args:
+        prefix: `INVITATION` to register a passkey, `SIGN_IN_LINK` to sign in once without one. The
+            digest covers it, so no secret of one kind passes for the other.
 
     Raises:
         AccessError: a name or address is invalid, or the user is disabled.
@@ -131,14 +142,17 @@ def invite(
         .where(InvitationRow.user_id == row.id, InvitationRow.used_at.is_(None))
         .values(used_at=now)
     )
-    secret = new_secret(INVITATION)
-    expires_at = now + INVITATION_LIFETIME
+    secret = new_secret(prefix)
+    expires_at = now + LIFETIMES[prefix]
     session.add(
         InvitationRow(
             digest=digest_of(secret.encode()), user_id=row.id, created_at=now, expires_at=expires_at
         )
     )
-    _record(session, "user.invited", row, actor=actor, now=now, details={"expires_at": expires_at})
+    details: dict[str, int | bool] = {"expires_at": expires_at}
+    if prefix == SIGN_IN_LINK:
+        details["signs_in"] = True
+    _record(session, "user.invited", row, actor=actor, now=now, details=details)
     return row, secret, expires_at
 
 
@@ -149,14 +163,15 @@ def invited(
     active: Callable[[UserRow], bool],
     now: int,
     rationed: Rationed,
+    prefix: str = INVITATION,
 ) -> tuple[UserRow, InvitationRow]:
-    """Return the user of an invitation, and its row.
+    """Return the user of an invitation with this prefix, and its row.
 
     Raises:
         AccessRefused: it is unknown, used or expired, or its user is disabled.
     """
     digest = digest_of(secret.encode("utf-8", "surrogatepass"))
-    row = session.get(InvitationRow, digest) if is_secret(secret, INVITATION) else None
+    row = session.get(InvitationRow, digest) if is_secret(secret, prefix) else None
     user = None if row is None else session.get(UserRow, row.user_id)
     message = ""
     if row is None or user is None:

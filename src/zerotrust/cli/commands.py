@@ -24,6 +24,7 @@ from zerotrust.cli import (
     pairing,
     pins,
     server,
+    service_list,
     sessions,
     shares,
     tokens,
@@ -42,6 +43,7 @@ for heading, groups in {
         "agents": agents.app,
         "tokens": tokens.app,
         "grants": grants.app,
+        "services": service_list.app,
         "audit": audit.app,
     },
     PEOPLE: {

@@ -31,6 +31,13 @@ def invite(
         list[str] | None,
         typer.Option("--group", metavar="NAME", help="Group of the user (repeatable)."),
     ] = None,
+    sign_in: Annotated[
+        bool,
+        typer.Option(
+            "--sign-in",
+            help="Print a link that signs the user in once, without a passkey, for 10 minutes.",
+        ),
+    ] = False,
     config: Config = SERVER_FILE,
     socket: Socket = None,
     as_json: AsJson = False,
@@ -45,7 +52,13 @@ def invite(
     from zerotrust.cli.tables import moment, show_json
     from zerotrust.model import access_admin
 
-    wanted = question(access_admin.InviteRequest, user=user, email=email, groups=group or [])
+    wanted = question(
+        access_admin.InviteRequest,
+        user=user,
+        email=email,
+        groups=group or [],
+        signs_in=sign_in,
+    )
     made = connect(config, socket).post("/v1/users/invite", access_admin.CreatedInvitation, wanted)
     if as_json:
         show_json(made)
@@ -53,7 +66,7 @@ def invite(
     show_warnings(made.warnings)
     typer.echo(
         f"link for {made.user}, valid once and until {moment(made.expires_at)} UTC; open it in"
-        " the browser that gets the passkey:",
+        f" the browser that {'is signed in' if sign_in else 'gets the passkey'}:",
         err=True,
     )
     typer.echo(made.url)

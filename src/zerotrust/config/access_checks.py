@@ -33,6 +33,7 @@ def access_problems(config: ServerConfig, document: Document) -> Iterator[Found]
         return
     yield from _duplicate_hosts(access, document)
     yield from _own_hosts(access, config.grants)
+    yield from _administrators(access)
     yield from _passkey_domain(access)
     yield from _issuers(access)
     yield from _files(access)
@@ -108,6 +109,12 @@ def _own_hosts(access: Access, grants: dict[str, list[str]]) -> Iterator[Found]:
                         "warning",
                         f"agent {agent} is granted {pattern}; agents never get this name",
                     )
+
+
+def _administrators(access: Access) -> Iterator[Found]:
+    if access.admin_host is not None and not (access.admins or access.viewers):
+        text = "no one may open the dashboard: add admins, for example admins: [{ group: admins }]"
+        yield ("access", "admin_host"), "warning", text
 
 
 def _passkey_domain(access: Access) -> Iterator[Found]:

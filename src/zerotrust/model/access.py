@@ -36,7 +36,26 @@ _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _SCOPE: Final = re.compile(r"[!#-\[\]-~]{1,100}")
 _MANY_TENANTS: Final = ("common", "organizations", "consumers")
 
-Administrators = Annotated[list[Condition], Field(max_length=MAX_CONDITIONS // 2)]
+_NOT_OF_ADMINISTRATORS: Final = ("anyone", "pin", "machine", "app", "path")
+
+
+def _administrator(condition: Condition) -> Condition:
+    """Refuse what would open the dashboard to others than users who have signed in."""
+    for key in _NOT_OF_ADMINISTRATORS:
+        if key in condition.given:
+            raise ValueError(
+                f"{key} is not for the dashboard, which only users who have signed in may open:"
+                " write for example group: admins"
+            )
+    if condition.given and not condition.names_subjects:
+        raise ValueError("says no user: add for example group: admins")
+    return condition
+
+
+Administrators = Annotated[
+    list[Annotated[Condition, AfterValidator(_administrator)]],
+    Field(max_length=MAX_CONDITIONS // 2),
+]
 ProviderGroups = Annotated[list[str], OneOrMany, Field(min_length=1, max_length=MAX_VALUES)]
 
 
@@ -321,17 +340,18 @@ class Access(Strict):
     """Host name of the sign-in pages. The server serves it itself; no agent gets it."""
 
     admin_host: DomainName | None = None
-    """Host name of the dashboard. Without it there is none."""
+    """Host name of the dashboard, which the server serves itself. Without it there is none."""
 
     passkey_domain: DomainName | None = None
     """Domain of the passkeys (WebAuthn's RP ID). Default: `auth_host`. It is stored with each
     passkey; changing it makes them unusable."""
 
     admins: Administrators = []
-    """Who may administer."""
+    """Users who may use the dashboard. What gives somebody a right needs a proof of identity of
+    the last 15 minutes."""
 
     viewers: Administrators = []
-    """Who may see the dashboard without changing anything."""
+    """Users who may see the dashboard without changing anything."""
 
     default: Literal["nobody", "public", "signed_in"] = "nobody"
     """Access to host names that no rule names."""
@@ -355,8 +375,8 @@ class Access(Strict):
     def _apart(self) -> "Access":
         if self.admin_host == self.auth_host:
             raise ValueError("admin_host and auth_host are the same: the dashboard needs its own")
-        check_allow(self.admins, "admins")
-        check_allow(self.viewers, "viewers")
+        refuse_unknown_country(self.admins, "admins")
+        refuse_unknown_country(self.viewers, "viewers")
         names: set[str] = set()
         for user in self.users:
             if user.name in names:

@@ -47,11 +47,15 @@ class UserRequest(Strict):
 
 
 class InviteRequest(Strict):
-    """Request to invite a user, new or known, to register a passkey."""
+    """Request to invite a user, new or known, to register a passkey.
+
+    With `signs_in` the link signs the user in once, without a passkey, for 10 minutes.
+    """
 
     user: Text
     email: Text | None = None
     groups: Annotated[list[Text], Field(max_length=64)] = []
+    signs_in: bool = False
 
 
 class MemberRequest(Strict):

@@ -275,7 +275,7 @@ class ServiceView(Model):
     """Host name of a service, and the agent that serves it.
 
     `state` is `serving`, `away` (the agent's connection is lost and may be resumed), `standby`
-    (another session or service of the agent comes first), or `offline`. `who` may enter by the
+    (another service of the agent comes first), or `offline`. `who` may enter by the
     server's rule, in words; `require` are conditions that the agent's file adds.
     """
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.unit.cli.conftest import Ask, SignIn
-from zerotrust.access.secret_format import INVITATION, is_secret
+from zerotrust.access.secret_format import INVITATION, SIGN_IN_LINK, is_secret
 
 with_access = pytest.mark.usefixtures("with_access")
 
@@ -22,6 +22,17 @@ def test_the_link_alone_goes_to_stdout(ask: Ask) -> None:
     made = json.loads(ask("user", "invite", "anna", "--json")[1])
     assert made["user"] == "anna"
     assert "a@example.com" in ask("user", "list")[1]
+
+
+@with_access
+def test_a_link_that_signs_in(ask: Ask) -> None:
+    code, out, err = ask("user", "invite", "anna", "--sign-in")
+    assert code == 0
+    address, _, secret = out.strip().partition("#")
+    assert address == "https://auth.example.com/link"
+    assert is_secret(secret, SIGN_IN_LINK)
+    assert err.startswith("link for anna, valid once and until 2027-01-15 08:10 UTC")
+    assert "open it in the browser that is signed in:" in err
 
 
 @with_access

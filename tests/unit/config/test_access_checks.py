@@ -26,6 +26,11 @@ WITH_SECRET = (
 )
 
 
+def test_a_dashboard_for_no_one_is_named(tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, ACCESS + "  admin_host: admin.example.com\n")
+    assert "access.admin_host: no one may open the dashboard: add admins" in problem
+
+
 def problems(tmp_path: Path, text: str) -> list[str]:
     file = tmp_path / "file.yaml"
     file.write_text(text)

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from zerotrust.access.secret_format import INVITATION, SIGN_IN_LINK
 from zerotrust.accounts import identities, passkeys, user_queries, users
 from zerotrust.accounts.identities import AccountFacts
 from zerotrust.db.access_tables import InvitationRow, PasskeyRow, UserRow
@@ -93,16 +94,29 @@ class People:
         self._state = state
 
     async def invite(
-        self, name: str, *, email: str | None, groups: list[str], actor: str
+        self, name: str, *, email: str | None, groups: list[str], actor: str, signs_in: bool = False
     ) -> IssuedInvitation:
         """Invite a user, new or known, to register a passkey. Former invitations end.
 
         An invitation is good for 7 days.
+
+        Args:
+            signs_in: the link signs the user in once without a passkey (`SignIns.by_link`). It is
+                good for 10 minutes.
         """
+
+        prefix = SIGN_IN_LINK if signs_in else INVITATION
 
         def work(session: Session, now: int) -> tuple[UserRow, str, int]:
             return users.invite(
-                session, name, email=email, groups=groups, file=self._file, actor=actor, now=now
+                session,
+                name,
+                email=email,
+                groups=groups,
+                file=self._file,
+                actor=actor,
+                now=now,
+                prefix=prefix,
             )
 
         row, secret, expires_at = await self._state.run(work)

@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
-from zerotrust.access.secret_format import digest_of, new_cookie
+from zerotrust.access.secret_format import SIGN_IN_LINK, digest_of, new_cookie
 from zerotrust.access.subject import (
     ACCESS_WITHDRAWN,
     SESSION_ENDED,
@@ -141,6 +141,29 @@ class SignIns:
             attempt.begin(user, digest, lifetime=self._sessions.lifetime)
 
         return await self._issued("passkey", browser, work)
+
+    async def by_link(self, secret: str, browser: BrowserInfo) -> IssuedCookie:
+        """Use up a one-time link, and sign its user in. An administrator has made it a moment ago.
+
+        Raises:
+            AccessRefused: it is unknown, used or expired, or its user is disabled.
+        """
+        self._state.admit(browser.client)
+
+        def work(attempt: SignInAttempt, digest: bytes) -> None:
+            user, row = users.invited(
+                attempt.session,
+                secret,
+                active=attempt.is_active,
+                now=attempt.now,
+                rationed=attempt.rationed,
+                prefix=SIGN_IN_LINK,
+            )
+            if not users.spend_invitation(attempt.session, row, now=attempt.now):
+                attempt.refuse("this link was used; ask for a new one")
+            attempt.begin(user, digest, lifetime=self._sessions.lifetime)
+
+        return await self._issued("link", browser, work)
 
     async def prove_again(
         self,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -15,8 +15,22 @@ from zerotrust.server.dashboard.live_page import LivePage
 from zerotrust.server.dashboard.parts import DashboardParts
 from zerotrust.server.ops.command_parameters import parsed
 
-_EXPORTED_AT_ONCE: Final = 1000
+EXPORTED_AT_ONCE: Final = 1000
 _FILTERS: Final = ("agent", "action", "before")
+
+MAX_DETAILS: Final = 16
+
+
+class Detail(NamedTuple):
+    """A value of a record's details.
+
+    Attributes:
+        is_time: the value is seconds since 1970.
+    """
+
+    key: str
+    value: object
+    is_time: bool
 
 
 class AuditPage(LivePage):
@@ -44,7 +58,7 @@ class AuditPage(LivePage):
         older = {}
         if len(records) == ROWS and records[-1].number > 1:
             older = filters | {"before": str(records[-1].number)}
-        return {"records": records, "older": older, "text": details_text}
+        return {"records": records, "older": older, "shown_details": shown_details}
 
     async def _verify(self, request: Request) -> Response:
         visit, _ = await self.parts.form(request, widens=False, by_viewers=True)
@@ -64,7 +78,7 @@ class AuditPage(LivePage):
     async def _lines(self, actor: str) -> AsyncIterator[bytes]:
         after = 0
         while True:
-            asked = admin.AuditQuery(after=after, limit=_EXPORTED_AT_ONCE)
+            asked = admin.AuditQuery(after=after, limit=EXPORTED_AT_ONCE)
             lines = await self.parts.commands.export(asked, actor)
             if not lines:
                 return
@@ -72,12 +86,12 @@ class AuditPage(LivePage):
             after = int(json.loads(lines.splitlines()[-1])["number"])
 
 
-def details_text(details: object) -> str:
-    """Return the details of a record as words: `host: a.example, count: 2`."""
+def shown_details(details: object) -> list[Detail]:
+    """Return the values of a record's details, without those that are missing."""
     if not isinstance(details, dict):
-        return ""
-    return ", ".join(f"{key}: {_value(value)}" for key, value in details.items())
-
-
-def _value(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+        return []
+    return [
+        Detail(key.replace("_", " "), value, is_time=key.endswith("_at") and isinstance(value, int))
+        for key, value in list(details.items())[:MAX_DETAILS]
+        if value not in (None, "", [])
+    ]

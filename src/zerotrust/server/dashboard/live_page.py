@@ -64,7 +64,8 @@ class LivePage:
         name = request.headers.get(FRAGMENT_FIELD)
         if name is not None:
             return await self._one_fragment(name, view)
-        revision = await self.parts.revision.read()
+        # The user may have changed something a moment ago.
+        revision = await self.parts.revision.read(now=True)
         rendered = {
             name: await self.parts.rendered.html(name, fragment, view, revision)
             for name, fragment in self.fragments.items()

@@ -48,13 +48,14 @@ class ServiceAdmin:
 
     def _serving(self) -> Iterator[admin.ServiceView]:
         for host, registrations in self._registry.by_host.items():
-            leading: set[str] = set()
+            leading: dict[str, str] = {}
+            seen: set[tuple[str, str]] = set()
             for one in registrations:
-                agent = one.session.agent
-                stands_by = (
-                    agent in leading
-                )  # another session or service of the same agent is first
-                leading.add(agent)
+                agent, service = one.session.agent, one.service
+                if (agent, service) in seen:
+                    continue  # the same over another connection of the agent
+                seen.add((agent, service))
+                stands_by = leading.setdefault(agent, service) != service
                 yield self._view(host, one, stands_by=stands_by)
 
     def _view(

@@ -32,12 +32,17 @@ class UserAdmin(AccessEndpoints):
         """Invite a user to register a passkey."""
         parts = self.parts
         made = await parts.people.invite(
-            asked.user, email=asked.email, groups=asked.groups, actor=actor
+            asked.user,
+            email=asked.email,
+            groups=asked.groups,
+            actor=actor,
+            signs_in=asked.signs_in,
         )
+        path = "/link" if asked.signs_in else "/invite"
         warnings = (group_warnings(parts.state.access, group) for group in asked.groups)
         return views.CreatedInvitation(
             user=made.user,
-            url=self.url(parts.state.access.auth_host, f"/invite#{made.secret}"),
+            url=self.url(parts.state.access.auth_host, f"{path}#{made.secret}"),
             expires_at=made.expires_at,
             warnings=[warning for some in warnings for warning in some],
         )

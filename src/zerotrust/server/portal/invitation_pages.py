@@ -7,7 +7,7 @@ that previews and scanners of links use nothing up, and no log has it.
 from dataclasses import replace
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from zerotrust.access.secret_format import INVITATION, digest_of, is_secret
@@ -31,10 +31,30 @@ class InvitationPages:
             Route("/invite", self._page, methods=["GET"]),
             Route("/invite/options", self._options, methods=["POST"]),
             Route("/invite", self._accept, methods=["POST"]),
+            Route("/link", self._link_page, methods=["GET"]),
+            Route("/link", self._sign_in, methods=["POST"]),
         ]
 
     async def _page(self, request: Request) -> Response:
         return self._site.templates.page(request, "invite", title="You are invited")
+
+    async def _link_page(self, request: Request) -> Response:
+        return self._site.templates.page(request, "sign_in_link", title="Sign in")
+
+    async def _sign_in(self, request: Request) -> Response:
+        """Sign in by a one-time link. It acts on POST only: previews of it use nothing up."""
+        form = await read_form(request)
+        self._site.check_origin(request)
+        self._site.admit(request)
+        issued = await self._site.sign_ins.by_link(
+            form.get("secret", "").strip(), browser_of(request)
+        )
+        response = RedirectResponse("/me", 303)
+        set_sign_in(response, issued)
+        former = sign_in_of(request)
+        if former is not None:
+            await self._site.sign_ins.sign_out(former, everywhere=False)
+        return response
 
     async def _options(self, request: Request) -> Response:
         form = await read_form(request)

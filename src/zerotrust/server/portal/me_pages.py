@@ -7,12 +7,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from zerotrust.access.gate import GateRequest, VerdictKind, pass_for
+from zerotrust.access.subject import Credential
 from zerotrust.errors import AccessError, UserUnknown
 from zerotrust.server.portal.browser_cookies import remove_sign_in
 from zerotrust.server.portal.device_names import device_name
 from zerotrust.server.portal.own_session import DEVICE, actor_of, is_fresh, own_form
 from zerotrust.server.portal.site import Site
-from zerotrust.server.portal.visitor import browser_of, sign_in_of
+from zerotrust.server.portal.visitor import browser_of, client_of, sign_in_of
 
 PATH = "/me"
 
@@ -56,9 +58,21 @@ class MePages:
             accounts=await self._accounts(subject.name),
             apps=[row for row, _ in tokens],
             links=await site.links.listed(created_by=subject.id),
+            dashboard_url=self._dashboard_url(request, sign_in),
             device_name=device_name,
             key_id=_key_text,
         )
+
+    def _dashboard_url(self, request: Request, sign_in: Credential) -> str:
+        """Return the address of the dashboard if the user may open it; else empty."""
+        host = self._site.access.admin_host
+        gate = None if host is None else self._site.find_gate(host)
+        if host is None or gate is None:
+            return ""
+        client = client_of(request).encode("ascii", "replace")
+        asked = GateRequest(b"GET", b"/", client=client, unix_time=self._site.clock())
+        verdict = gate.judge(pass_for(sign_in, host), asked)
+        return f"{self._site.origin(host)}/" if verdict.kind is VerdictKind.ALLOW else ""
 
     async def _accounts(self, name: str) -> list[tuple[str, str, bool]]:
         """Return name and title of each identity provider, and whether the user has an account."""

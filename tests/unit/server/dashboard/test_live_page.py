@@ -1,11 +1,17 @@
 """Tests of all pages: each one with agents, users and tokens, for administrators and viewers."""
 
+import asyncio
+import json
+from collections.abc import Iterator
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
-from tests.support.dashboard_server import ADMIN, DashboardServer
+from tests.support.dashboard_server import ADMIN, DashboardServer, signed_in, start_dashboard
+from tests.support.people import Stores, stores
 from tests.support.portal_server import Browser, Reply
+from tests.support.waiting import eventually
 from zerotrust.server.dashboard.dashboard import PAGES
 
 pytestmark = pytest.mark.anyio
@@ -50,10 +56,30 @@ class FormParser(HTMLParser):
         self._open = self._open and tag != "form"
 
 
-@pytest.fixture
-async def filled(server: DashboardServer) -> DashboardServer:
+@pytest.fixture(scope="module")
+def filled_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
+    with stores(f"sqlite:///{tmp_path_factory.mktemp('pages') / 'state.db'}") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+async def filled(
+    filled_servers: Stores, tmp_path_factory: pytest.TempPathFactory, anyio_backend: object
+) -> DashboardServer:
+    """A dashboard with rows in each list. The tests only look at it."""
+    server = await start_dashboard(filled_servers, tmp_path_factory.mktemp("folder"))
     await server.fill()
     return server
+
+
+@pytest.fixture(scope="module")
+async def anna(filled: DashboardServer) -> Browser:
+    return await signed_in(filled, "anna")
+
+
+@pytest.fixture(scope="module")
+async def vera(filled: DashboardServer) -> Browser:
+    return await signed_in(filled, "vera")
 
 
 def test_each_page_has_a_test() -> None:
@@ -90,6 +116,16 @@ async def test_a_viewer_gets_nothing_that_changes(
     assert posts <= {"/audit/verify", "/audit/export"}
 
 
+@pytest.mark.parametrize("path", PATHS)
+async def test_strangers_text_is_cut_and_escaped(
+    filled: DashboardServer, anna: Browser, path: str
+) -> None:
+    reply = await anna.get(f"{ADMIN}{path}")
+    if path in ("/agents/show?agent=home", "/machines", "/services"):
+        assert "&lt;script&gt;alert(1)" in reply.text
+    assert "x" * 200 not in reply.text
+
+
 async def test_a_fragment_alone(filled: DashboardServer, anna: Browser) -> None:
     await anna.get(f"{ADMIN}/")
     page = await anna.get(f"{ADMIN}/people")
@@ -102,3 +138,20 @@ async def fragment(browser: Browser, path: str, name: str) -> Reply:
     return await browser.request(
         "GET", f"{ADMIN}{path}", headers={"sec-fetch-site": "same-origin", "x-fragment": name}
     )
+
+
+async def test_the_stream_of_a_page_names_its_fragments_until_its_user_is_out(
+    servers: Stores, tmp_path: Path
+) -> None:
+    server = await start_dashboard(servers, tmp_path)
+    browser = await signed_in(server, "anna")
+    await browser.get(f"{ADMIN}/")
+    asked = {"sec-fetch-site": "same-origin", "accept": "text/event-stream"}
+    stream = asyncio.ensure_future(browser.request("GET", f"{ADMIN}/people", headers=asked))
+    await eventually(lambda: server.streams.open == 1, "the stream is open")
+    await server.parts.sign_ins.end_all("anna", actor="uid 0")
+    reply = await stream
+    assert reply.header("content-type").startswith("text/event-stream")
+    _, changed, *_, ended = reply.text.strip().split("\n\n")
+    assert json.loads(changed.partition("data: ")[2]).keys() == {"users", "groups"}
+    assert ended == "event: ended\ndata: -"

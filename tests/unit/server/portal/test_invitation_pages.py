@@ -90,3 +90,49 @@ async def test_the_invited_takes_the_place_of_who_was_signed_in(
     await browser.sign_in(ben)
     await browser.register(secret, Authenticator())
     assert len(await server.store.sign_ins.listed("ben")) == 1, "the one of the registration"
+
+
+async def test_a_link_signs_in_once_and_shows_nothing_before(
+    server: PortalServer, browser: Browser
+) -> None:
+    made = await server.store.people.invite(
+        "anna", email=None, groups=[], actor="uid 0", signs_in=True
+    )
+    page = await browser.get("https://auth.example.com/link")
+    assert (page.status, made.secret in page.text) == (200, False)
+    reply = await browser.submit(page, "/link", secret=f" {made.secret} ")
+    assert reply.url == "https://auth.example.com/me"
+    assert server.store.actions()[-2:] == ["user.invited", "signed.in"]
+    again = await Browser(server, client="203.0.113.9").post(
+        "https://auth.example.com/link", {"secret": made.secret}
+    )
+    assert (again.status, "was used or replaced" in again.text) == (403, True)
+
+
+async def test_no_invitation_signs_in_and_no_link_registers_a_passkey(
+    server: PortalServer, browser: Browser, secret: str
+) -> None:
+    reply = await browser.post("https://auth.example.com/link", {"secret": secret})
+    assert (reply.status, "not valid" in reply.text) == (403, True)
+    made = await server.store.people.invite(
+        "anna", email=None, groups=[], actor="uid 0", signs_in=True
+    )
+    refused = await browser.script(
+        "https://auth.example.com/invite/options", {"secret": made.secret}
+    )
+    assert refused.status == 403
+    server.store.clock.now += 601
+    late = await browser.post("https://auth.example.com/link", {"secret": made.secret})
+    assert (late.status, "has expired" in late.text) == (403, True)
+
+
+async def test_a_link_replaces_the_sign_in_of_another_user(
+    server: PortalServer, browser: Browser, ben: Authenticator
+) -> None:
+    await browser.sign_in(ben)
+    made = await server.store.people.invite(
+        "anna", email=None, groups=[], actor="uid 0", signs_in=True
+    )
+    reply = await browser.post("https://auth.example.com/link", {"secret": made.secret})
+    assert "anna" in reply.text
+    assert "signed.out" in server.store.actions()

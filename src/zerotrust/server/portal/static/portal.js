@@ -209,6 +209,14 @@ async function showShare(form) {
 
 for (const form of document.querySelectorAll("form[data-share]")) showShare(form);
 
+// Page of a link that signs in: the secret is in the fragment.
+
+for (const form of document.querySelectorAll("form[data-fragment-secret]")) {
+  if (!location.hash) continue;
+  form.elements.namedItem("secret").value = invitation();
+  form.querySelector("[data-secret]").hidden = true;
+}
+
 // Page for a pairing code: a scanned address has it in the fragment.
 
 const code = document.querySelector("input#code");

@@ -1,0 +1,213 @@
+"""The dashboard in a real browser, through Caddy, server and agent of the demo."""
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, BrowserContext, Page, expect
+
+from tests.support import node_packages
+from tests.support.browser import BUILD, browser, verified_key
+from tests.support.page_inspection import WATCH, PageInspection
+from tests.support.ports import free_port
+from tests.support.processes import Process
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.anyio,
+    pytest.mark.timeout(180),
+    pytest.mark.xdist_group("demo"),
+]
+
+PAGES = {
+    "now": "/",
+    "agents": "/agents",
+    "agent": "/agents/show?agent=demo-agent",
+    "services": "/services",
+    "people": "/people",
+    "person": "/people/show?user=ben",
+    "machines": "/machines",
+    "audit": "/audit",
+}
+COMMAND = Path(sys.executable).with_name("0trust")
+PHONE = {"width": 390, "height": 844}
+DESK = {"width": 1200, "height": 850}
+
+
+@dataclass
+class Chain:
+    """The running demo, and a browser in which its administrator is signed in."""
+
+    port: int
+    folder: Path
+    browser: Browser
+    state: Any
+
+    def url(self, path: str = "/", host: str = "admin") -> str:
+        return f"https://{host}.demo.localhost:{self.port}{path}"
+
+    @asynccontextmanager
+    async def page(self, **options: Any) -> AsyncIterator[Page]:
+        """Open a page of a browser with the administrator's cookies."""
+        context = await self.browser.new_context(storage_state=self.state, **options)
+        yield await context.new_page()
+        await context.close()
+
+    async def command(self, *words: str) -> str:
+        """Run a command of the product."""
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [str(COMMAND), *words, "--config", str(self.folder / "server.yaml")],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+async def chain(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chain]:
+    port = free_port()
+    log = tmp_path_factory.mktemp("demo") / "demo.log"
+    env = {"ZEROTRUST_DEMO_PORT": str(port)}
+    async with Process("demo", [sys.executable, "-m", "demo"], log=log, env=env) as process:
+        root = Path((await process.wait_line(r"root certificate: (\S+)", timeout=120))[1])
+        folder = Path((await process.wait_line(r"Configuration and logs: +(\S+)"))[1])
+        link = (await process.wait_line(r"(https://auth\S+/link#\S+)"))[1]
+        keys = [
+            await asyncio.to_thread(verified_key, f"{name}.demo.localhost", port, root)
+            for name in ("auth", "admin")
+        ]
+        async with browser(*keys) as started:
+            context = await started.new_context()
+            await sign_in(context, link)
+            made = Chain(port, folder, started, await context.storage_state())
+            await context.close()
+            await fill(made)
+            yield made
+        assert await process.stop() == 0, process.text()
+
+
+async def sign_in(context: BrowserContext, link: str) -> None:
+    """Sign in by the link that the demo prints, and open the dashboard from the user's page."""
+    page = await context.new_page()
+    await page.goto(link)
+    await page.get_by_role("button", name="Sign in").click()
+    await page.get_by_role("link", name="Open the dashboard").click()
+    await expect(page.get_by_role("heading", name="Now", exact=True)).to_be_visible()
+
+
+async def fill(chain: Chain) -> None:
+    """Give each list a row."""
+    await chain.command("user", "invite", "ben", "--group", "family")
+    await chain.command("machine", "create", "frame")
+    await chain.command("app", "create", "--user", "ben", "--name", "Ben's phone")
+    await chain.command("tokens", "create", "--agent", "attic", "--host", "attic.example.com")
+    await chain.command("grants", "add", "demo-agent", "wiki.demo.localhost")
+
+
+async def test_axe_finds_nothing_and_the_policy_blocks_nothing(chain: Chain) -> None:
+    script = (node_packages.install() / "node_modules/axe-core/axe.min.js").read_text()
+    async with chain.page(viewport=DESK) as page:
+        seen = PageInspection(page, script, phone=PHONE, desk=DESK)
+        await page.expose_function("reportViolation", seen.add)
+        await page.add_init_script(WATCH)
+        for name, path in PAGES.items():
+            await page.goto(chain.url(path))
+            await expect(page.get_by_role("status").first).to_have_text("Live")
+            await take_pictures(page, name)
+            await seen.look(name)
+        await create_join_token(page, chain)
+        await take_pictures(page, "join-token")
+        await seen.look("join token")
+        await page.goto(chain.url("/nothing"))
+        await seen.look("no page")
+    assert not seen.problems, "\n".join(seen.problems)
+
+
+async def take_pictures(page: Page, name: str) -> None:
+    """Keep pictures of a page for the documents; only where they are asked for."""
+    if not os.environ.get("ZEROTRUST_PICTURES"):
+        return
+    BUILD.mkdir(exist_ok=True)
+    for scheme in ("light", "dark"):
+        await page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+        await page.screenshot(path=BUILD / f"dashboard-{name}-{scheme}.png", full_page=True)
+    await page.emulate_media(color_scheme="light")
+    await page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    await page.screenshot(path=BUILD / f"dashboard-{name}-phone.png", full_page=True)
+    await page.set_viewport_size(DESK)  # type: ignore[arg-type]
+
+
+async def create_join_token(page: Page, chain: Chain) -> None:
+    await page.goto(chain.url("/agents"))
+    await page.get_by_label("Name of the agent").fill("cellar")
+    await page.get_by_label("Host names that it may serve").fill("cellar.example.com")
+    await page.get_by_role("button", name="Create a join token").click()
+    await expect(page.get_by_role("heading", name="Join token for cellar")).to_be_visible()
+
+
+async def test_a_join_token_can_be_copied_and_scanned(chain: Chain) -> None:
+    async with chain.page(permissions=["clipboard-read", "clipboard-write"]) as page:
+        await create_join_token(page, chain)
+        line = await page.get_by_label("Command").input_value()
+        assert re.fullmatch(r"0trust agent join 0trust-join-1\.\S+", line)
+        await page.get_by_role("button", name="Copy").first.click()
+        await expect(page.get_by_role("button", name="Copied")).to_be_visible()
+        assert await page.evaluate("navigator.clipboard.readText()") == line
+        box = await page.get_by_role("img", name="QR code of the join token").bounding_box()
+        assert box is not None and box["width"] > 100
+
+
+async def test_a_page_shows_what_a_command_has_changed(chain: Chain) -> None:
+    """The list changes by itself; where the reader is, stays."""
+    async with chain.page() as page:
+        await page.goto(chain.url("/people"))
+        await expect(page.get_by_role("status").first).to_have_text("Live")
+        await page.get_by_role("link", name="ben").focus()
+        await chain.command("user", "invite", "zoe")
+        await expect(page.get_by_role("link", name="zoe")).to_be_visible()
+        assert await page.evaluate("document.activeElement.textContent") == "ben"
+        await page.get_by_role("link", name="zoe").click()
+        await page.get_by_text("Remove the user").click()
+        await page.get_by_role("button", name="Remove zoe").click()
+        await page.wait_for_url(chain.url("/people"))
+        await expect(page.get_by_role("link", name="zoe")).to_have_count(0)
+
+
+async def test_everything_works_without_scripts(chain: Chain) -> None:
+    async with chain.page(java_script_enabled=False) as page:
+        for path in PAGES.values():
+            reply = await page.goto(chain.url(path))
+            assert reply is not None and reply.status == 200
+        await chain.command("grants", "add", "demo-agent", "gone.demo.localhost")
+        await page.goto(chain.url(PAGES["agent"]))
+        await page.get_by_role("button", name="Remove: gone.demo.localhost").click()
+        await page.wait_for_url(chain.url(PAGES["agent"]))
+        await expect(page.get_by_text("gone.demo.localhost")).to_have_count(0)
+        await create_join_token(page, chain)
+        assert await page.get_by_role("button", name="Copy").count() == 0
+        await page.goto(chain.url("/audit"))
+        await page.get_by_role("button", name="Verify all records").click()
+        await expect(page.get_by_role("status")).to_contain_text("records are intact")
+
+
+async def test_an_open_page_leaves_when_its_user_is_signed_out(chain: Chain) -> None:
+    link = await chain.command("user", "invite", "nina", "--group", "admins", "--sign-in")
+    context = await chain.browser.new_context()
+    await sign_in(context, link.strip())
+    page = context.pages[0]
+    await expect(page.get_by_role("status").first).to_have_text("Live")
+    await chain.command("session", "end", "--user", "nina")
+    await expect(page.get_by_role("heading", name="Sign in")).to_be_visible(timeout=10_000)
+    await context.close()
