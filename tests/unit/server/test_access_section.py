@@ -1,5 +1,6 @@
 """Tests of zerotrust.server.access_section: access is turned on, changed and off by a reload."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,16 @@ import pytest
 
 from tests.support.imports import imported_by
 from tests.support.inprocess_stack import Backend, RunningServer, StackFiles, dialling, serving
+from tests.support.people import CHALLENGE, VERIFIER
 from tests.support.waiting import eventually
 from zerotrust.errors import SetupError
+from zerotrust.server.access.sign_ins import BrowserInfo
+from zerotrust.server.access_service import AccessService
 
 pytestmark = pytest.mark.anyio
 
 APP, AUTH = "app.example.com", "auth.example.com"
+ADMIN = "admin.example.com"
 ACCESS: dict[str, Any] = {
     "auth_host": AUTH,
     "default": "public",
@@ -105,3 +110,39 @@ async def test_a_server_starts_with_access(files: StackFiles) -> None:
     async with serving(files, files.server(access=ACCESS)) as running:
         assert await running.status(APP) == 401
         assert await running.status(AUTH) == 200
+
+
+async def test_a_server_that_stops_does_not_wait_for_open_dashboards(files: StackFiles) -> None:
+    access = {**ACCESS, "admin_host": ADMIN, "admins": [{"group": "admins"}]}
+    async with serving(files, files.server(access=access)) as running:
+        service = running.server.access.service
+        assert service is not None
+        cookie = await administrator(service)
+        async with await running.open(ADMIN) as client:
+            page = await client.get("/", ("Cookie", cookie))
+            assert (page.status, b"Needs attention" in page.body) == (200, True)
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(
+            f"GET / HTTP/1.1\r\nHost: {ADMIN}\r\nX-Forwarded-Proto: https\r\n"
+            f"Accept: text/event-stream\r\nCookie: {cookie}\r\n\r\n".encode()
+        )
+        head = await reader.readuntil(b"event: changed\n")
+        assert b"content-type: text/event-stream" in head.lower()
+        assert service.dashboard.running == 1
+        async with asyncio.timeout(10):
+            await running.server.drain()
+            assert (await reader.read()).endswith(b"0\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+
+
+async def administrator(service: AccessService) -> str:
+    """Sign an administrator in; return the cookie of the dashboard."""
+    made = await service.people.invite(
+        "me", email=None, groups=["admins"], actor="uid 0", signs_in=True
+    )
+    browser = BrowserInfo(client="203.0.113.7", user_agent="Firefox")
+    sign_in = (await service.sign_ins.by_link(made.secret, browser)).credential
+    code = await service.sign_ins.hand_over(sign_in, host=ADMIN, challenge=CHALLENGE, target="/")
+    issued = await service.sign_ins.accept_hand_over(code, host=ADMIN, verifier=VERIFIER)
+    return f"__Host-0trust={issued.value}"

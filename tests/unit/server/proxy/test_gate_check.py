@@ -9,9 +9,10 @@ import bcrypt
 import pytest
 
 from tests.support.waiting import eventually
-from tests.unit.server.gated_proxy import AUTH_HOST, PAGE, SCRIPT, GatedProxy
+from tests.unit.server.gated_proxy import AUTH_HOST, PAGE, SCRIPT, GatedProxy, portal_app
 from zerotrust.access.subject import Subject, SubjectKind
 from zerotrust.model.server import ProxyApi
+from zerotrust.net.asgi import AsgiBridge
 from zerotrust.server.access import gatekeeper
 from zerotrust.tunnel.codes import KIND_TUNNEL
 
@@ -568,3 +569,29 @@ async def test_no_agent_says_which_pages_may_use_the_hosts_of_the_server(method:
     said = await proxy.hear()
     assert said.startswith(b"HTTP/1.1 403 ")
     assert b"access-control-allow" not in said.lower()
+
+
+async def test_the_dashboard_has_room_of_its_own() -> None:
+    """Strangers, whom the portal serves, cannot keep administrators out."""
+    proxy = GatedProxy(
+        FAMILY, admin_host="admin.example.com", admins=[{"group": "admins"}, {"user": "anna"}]
+    )
+    proxy.gatekeeper.dashboard = AsgiBridge(portal_app(), proxy.tasks)
+    proxy.gatekeeper.portal = AsgiBridge(portal_app(), proxy.tasks, most=0)
+    cookie, credential = proxy.enter(host="admin.example.com")
+    said = await at_admin_host(proxy, "/agents", cookie)
+    assert said.startswith(b"HTTP/1.1 200 ")
+    assert f"admin.example.com {credential.id} ".encode() in said
+    assert (await at_admin_host(proxy, "/.0trust/in", cookie)).startswith(b"HTTP/1.1 503 ")
+    ben, _ = proxy.enter(BEN, host="admin.example.com")
+    assert (await at_admin_host(proxy, "/agents", ben)).startswith(b"HTTP/1.1 403 ")
+    assert (await at_admin_host(proxy, "/agents", "A: b")).startswith(b"HTTP/1.1 401 ")
+    proxy.gatekeeper.dashboard = None
+    assert (await at_admin_host(proxy, "/agents", cookie)).startswith(b"HTTP/1.1 404 ")
+
+
+async def at_admin_host(proxy: GatedProxy, target: str, *lines: str) -> bytes:
+    proxy.connect()
+    head = [f"GET {target} HTTP/1.1", "Host: admin.example.com", *lines, "", ""]
+    proxy.connection.data_received("\r\n".join(head).encode())
+    return await proxy.hear()
