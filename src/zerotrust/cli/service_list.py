@@ -10,7 +10,7 @@ app = CommandGroup("List the services of agents. Run these commands on the serve
 def show_all(
     *, config: Config = SERVER_FILE, socket: Socket = None, as_json: AsJson = False
 ) -> None:
-    """List host names with their agents, and who may enter."""
+    """List host names, agents, and who may enter."""
     from zerotrust.cli.admin_client import connect
     from zerotrust.cli.tables import show, show_json
     from zerotrust.model import admin
