@@ -1,0 +1,152 @@
+"""The last requests of each service, in bounded memory, without queries, header fields and bodies.
+
+A service has at most `MAX_OF_SERVICE` requests, and all together `MAX_REQUESTS`: beyond that, the
+services with most requests lose their oldest ones. Texts of strangers are cut to `MAX_TEXT`, so a
+request takes at most 1.6 kB; usual ones take 0.7 kB.
+"""
+
+from collections import deque
+from typing import Final
+
+from zerotrust.telemetry.request_record import RequestRecord
+from zerotrust.telemetry.service_traffic import ServiceKey
+
+MAX_OF_SERVICE: Final = 512
+MAX_REQUESTS: Final = 16 * MAX_OF_SERVICE
+MAX_TEXT: Final = 200
+"""Characters of a host name or a path."""
+
+OWN_PAGES: Final[ServiceKey] = ("", "")
+"""Requests that no service has answered: pages of the server, and refusals before the choice."""
+
+
+class FinishedRequest:
+    """A finished request, as people see it.
+
+    Attributes:
+        time: arrival of the request, in seconds since 1970.
+        duration: seconds from the head of the request to the end.
+        waited, policy, tunnel, connect, backend, body: the parts of `duration`, as in
+            `telemetry.request_record`; None for a part that was not reached or not reported.
+        status: 0 if the client has gone before any.
+        received, sent: bytes of the request's body and of the answer's.
+    """
+
+    __slots__ = (
+        "agent",
+        "backend",
+        "body",
+        "client",
+        "connect",
+        "duration",
+        "ended_by",
+        "error",
+        "host",
+        "id",
+        "method",
+        "path",
+        "policy",
+        "received",
+        "sent",
+        "service",
+        "status",
+        "subject",
+        "time",
+        "tunnel",
+        "upgrade",
+        "upstream",
+        "waited",
+    )
+
+    def __init__(self, record: RequestRecord) -> None:
+        self.id = record.id
+        self.time = record.time
+        self.method = record.method[:MAX_TEXT].decode("ascii", "backslashreplace")
+        self.host = record.host[:MAX_TEXT]
+        self.path = record.path[:MAX_TEXT]
+        self.client = record.client.decode("ascii", "replace")
+        self.agent = record.agent
+        self.service = record.service
+        self.upstream = record.upstream[:MAX_TEXT]
+        self.subject = record.subject[:MAX_TEXT]
+        self.upgrade = record.upgrade
+        self.status = record.status
+        self.error = record.error
+        self.ended_by = record.ended_by
+        self.received = record.received
+        self.sent = record.sent
+        self.duration = record.duration
+        self.waited = record.waited
+        self.policy = record.policy
+        self.tunnel = record.tunnel
+        self.connect = record.connect
+        self.backend = record.backend
+        self.body = record.body
+
+    @property
+    def parts(self) -> list[tuple[str, float]]:
+        """The parts of `duration` that were reached, in their order, with their names."""
+        found = (
+            ("wait", self.waited or None),
+            ("policy", self.policy),
+            ("tunnel", self.tunnel),
+            ("connect", self.connect),
+            ("backend", self.backend),
+            ("body", self.body),
+        )
+        return [(name, seconds) for name, seconds in found if seconds is not None]
+
+
+class RecentRequests:
+    """Keeps the last requests of each service.
+
+    Attributes:
+        count: number of kept requests.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._requests: dict[ServiceKey, deque[FinishedRequest]] = {}
+
+    def observe(self, record: RequestRecord) -> None:
+        """Keep a finished request (telemetry.request_record.RequestObserver)."""
+        service = (record.agent, record.service)
+        requests = self._requests.get(service)
+        if requests is None:
+            requests = self._requests[service] = deque()
+        if len(requests) == MAX_OF_SERVICE:
+            requests.popleft()
+            self.count -= 1
+        requests.append(FinishedRequest(record))
+        self.count += 1
+        if self.count > MAX_REQUESTS:
+            self._make_room()
+
+    @property
+    def services(self) -> list[ServiceKey]:
+        """The services that have requests."""
+        return sorted(self._requests)
+
+    def of_service(self, service: ServiceKey) -> list[FinishedRequest]:
+        """Return the last requests of a service, the newest first."""
+        return list(reversed(self._requests.get(service, ())))
+
+    def count_of(self, service: ServiceKey) -> int:
+        """Return the number of kept requests of a service."""
+        return len(self._requests.get(service, ()))
+
+    def newest_of(self, service: ServiceKey) -> str:
+        """Return the id of the last request of a service; empty without one."""
+        requests = self._requests.get(service)
+        return requests[-1].id if requests else ""
+
+    def _make_room(self) -> None:
+        """Drop the older half of the requests of the service that has most of them."""
+        service = max(self._requests, key=lambda key: len(self._requests[key]))
+        requests = self._requests[service]
+        dropped = (len(requests) + 1) // 2
+        for _ in range(dropped):
+            requests.popleft()
+        self.count -= dropped
+        if not requests:
+            del self._requests[service]

@@ -1,0 +1,70 @@
+"""Traffic history: what the server remembers of its requests, for the dashboard.
+
+It costs nothing while it is off: then no request is observed, and nothing is kept.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from zerotrust.net.tasks import Tasks
+from zerotrust.server.agents.session import AgentSession
+from zerotrust.server.ops.recent_requests import RecentRequests
+from zerotrust.server.ops.traffic_sampler import TrafficSampler
+from zerotrust.telemetry.request_record import RequestObserver, RequestRecord
+
+
+class Observed(Protocol):
+    """Gives the record of each finished request to its observers (`server.proxy.ingress`)."""
+
+    observers: tuple[RequestObserver, ...]
+
+
+class TrafficHistory:
+    """The numbers of the last hour and the last requests of each service.
+
+    Args:
+        sessions: returns the sessions of all agents.
+
+    Attributes:
+        sampler: the numbers.
+        recent: the requests.
+    """
+
+    def __init__(
+        self, sessions: Callable[[], Iterable[AgentSession]], observed: Observed, tasks: Tasks
+    ) -> None:
+        self._sessions = sessions
+        self._observed = observed
+        self._tasks = tasks
+        self._looking: asyncio.Task[None] | None = None
+        self._forget()
+
+    @property
+    def on(self) -> bool:
+        """Requests are observed."""
+        return self._looking is not None
+
+    def turn(self, *, on: bool) -> None:
+        """Begin to observe requests, or end it and forget all."""
+        if on and self._looking is None:
+            self._looking = self._tasks.supervise(self.sampler.run, "sample traffic")
+            self._observed.observers = (*self._observed.observers, self.observe)
+        elif not on and self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+            self._observed.observers = tuple(
+                one for one in self._observed.observers if one != self.observe
+            )
+            self._forget()
+
+    def observe(self, record: RequestRecord) -> None:
+        """Count and keep a finished request (telemetry.request_record.RequestObserver)."""
+        if self._looking is None:
+            return  # it began while the history was on
+        self.sampler.observe(record)
+        self.recent.observe(record)
+
+    def _forget(self) -> None:
+        self.sampler = TrafficSampler(self._sessions)
+        self.recent = RecentRequests()
