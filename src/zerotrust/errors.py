@@ -122,7 +122,7 @@ class EnrollmentError(ZeroTrustError):
 
 
 class NotFound(EnrollmentError):
-    """There is no such agent, grant, token or revocation."""
+    """There is no such agent, grant, token, revocation or open connection."""
 
     code = "not_found"
     status = 404

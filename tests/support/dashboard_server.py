@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from tests.support.authenticator import Authenticator
-from tests.support.identities import FakeSessionControl, authority, home
+from tests.support.identities import FakeSessionControl, authority, home, unobserved
 from tests.support.people import Store, Stores
 from tests.support.portal_server import Browser, PortalServer, Reply
 from zerotrust.access.gate_table import GateTable
 from zerotrust.model import admin
 from zerotrust.model.limits import Limits
 from zerotrust.model.service_access import ServiceAccess
+from zerotrust.net.tasks import Tasks
 from zerotrust.server.access.identity_keys import IdentityKeys
 from zerotrust.server.agents.registry import Registry
 from zerotrust.server.agents.session_control import SessionControl
@@ -21,6 +22,7 @@ from zerotrust.server.identity.audit import Audit
 from zerotrust.server.identity.authorization import Authorization
 from zerotrust.server.identity.join_tokens import JoinTokens
 from zerotrust.server.ops.admin_commands import AdminCommands
+from zerotrust.server.ops.connection_admin import ConnectionAdmin
 from zerotrust.server.ops.service_admin import ServiceAdmin
 from zerotrust.server.portal.portal import Portal
 from zerotrust.server.proxy.load_shedding import LoadShedding
@@ -98,6 +100,8 @@ class DashboardServer(PortalServer):
             Audit(store.database),
             JoinTokens(settings),
             ServiceAdmin(self.registry, self.load_shedding, lambda: self.parts),
+            connections=ConnectionAdmin(lambda: self.registry.sessions, Audit(store.database)),
+            traffic=unobserved(Tasks()),
         )
         self.streams = EventStreams(interval=0.01)
         self.portal = self.build_with_dashboard()

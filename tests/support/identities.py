@@ -30,7 +30,9 @@ from zerotrust.server.identity.join_tokens import JoinTokens
 from zerotrust.server.ops.access_parts import AccessParts
 from zerotrust.server.ops.admin import AdminChannel
 from zerotrust.server.ops.admin_commands import AdminCommands
+from zerotrust.server.ops.connection_admin import ConnectionAdmin
 from zerotrust.server.ops.service_admin import ServiceAdmin
+from zerotrust.server.ops.traffic_history import TrafficHistory
 from zerotrust.server.proxy.load_shedding import LoadShedding
 
 
@@ -173,6 +175,11 @@ def directory_server(folder: Path, url: str | None = None) -> Iterator[Directory
         database.close()
 
 
+def unobserved(tasks: Tasks) -> TrafficHistory:
+    """Return a history of traffic to which no ingress gives its requests."""
+    return TrafficHistory(list, SimpleNamespace(observers=()), tasks)
+
+
 @contextlib.asynccontextmanager
 async def listening(server: DirectoryServer) -> AsyncIterator[AdminChannel]:
     """Run the admin API at its socket, in this loop."""
@@ -184,6 +191,8 @@ async def listening(server: DirectoryServer) -> AsyncIterator[AdminChannel]:
         audit,
         JoinTokens(server.settings),
         ServiceAdmin(server.registry, LoadShedding(Limits()), lambda: server.access),
+        connections=ConnectionAdmin(lambda: server.live.sessions, audit),
+        traffic=unobserved(tasks),
     )
     channel = AdminChannel(commands, audit, tasks, access=lambda: server.access)
     listener = HttpListener(

@@ -18,6 +18,7 @@ from zerotrust.cli import (
     ca,
     caddy,
     config,
+    connections,
     doctor,
     grants,
     machines,
@@ -44,6 +45,7 @@ for heading, groups in {
         "tokens": tokens.app,
         "grants": grants.app,
         "services": service_list.app,
+        "connection": connections.app,
         "audit": audit.app,
     },
     PEOPLE: {

@@ -66,6 +66,7 @@ from zerotrust.server.ops.admin import AdminChannel
 from zerotrust.server.ops.admin_commands import AdminCommands
 from zerotrust.server.ops.certificate_budget import CertificateBudget
 from zerotrust.server.ops.certificate_maintenance import TICK, CertificateMaintenance
+from zerotrust.server.ops.connection_admin import ConnectionAdmin
 from zerotrust.server.ops.descriptors import api_connections
 from zerotrust.server.ops.load_sampler import LoadSampler
 from zerotrust.server.ops.metrics import ServerMetrics
@@ -73,6 +74,7 @@ from zerotrust.server.ops.request_observers import RequestObservers
 from zerotrust.server.ops.restart_gate import RestartGate
 from zerotrust.server.ops.service_admin import ServiceAdmin
 from zerotrust.server.ops.tls_permission import TlsPermission
+from zerotrust.server.ops.traffic_history import TrafficHistory
 from zerotrust.server.proxy.ingress import Ingress
 from zerotrust.server.proxy.load_shedding import LoadShedding
 from zerotrust.server.proxy.pending_requests import PendingRequests
@@ -230,6 +232,8 @@ class Server:
             self._audit,
             self._join_tokens,
             ServiceAdmin(self.registry, self._load_shedding, lambda: self.access.service),
+            connections=ConnectionAdmin(lambda: self.registry.sessions, self._audit),
+            traffic=TrafficHistory(lambda: self.registry.sessions, self.ingress, tasks),
         )
 
         # People, and who may enter; only with the section `access`.

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from zerotrust.model import admin
+from zerotrust.model import admin, traffic_admin
 from zerotrust.model.doctor import DoctorFacts
 from zerotrust.net.json_api import Call, CallError, Endpoint, JsonApi, Reply
 from zerotrust.net.tasks import Tasks
@@ -92,6 +92,14 @@ class AdminChannel:
             ("POST", "/v1/agents/revoke"): (admin.RevokeRequest, commands.revoke),
             ("POST", "/v1/agents/restore"): (admin.RestoreRequest, commands.restore),
             ("GET", "/v1/services"): (admin.NoParameters, commands.services.services),
+            ("GET", "/v1/connections"): (
+                traffic_admin.ConnectionQuery,
+                commands.connections.connections,
+            ),
+            ("POST", "/v1/connections/end"): (
+                traffic_admin.EndConnectionRequest,
+                commands.connections.end,
+            ),
             ("GET", "/v1/audit"): (admin.AuditQuery, commands.records),
             ("GET", "/v1/audit/export"): (admin.AuditQuery, self._export),
             ("POST", "/v1/audit/verify"): (admin.NoParameters, commands.verify),

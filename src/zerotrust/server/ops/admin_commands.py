@@ -21,8 +21,10 @@ from zerotrust.server.identity.audit import Audit
 from zerotrust.server.identity.join_tokens import JoinTokens
 from zerotrust.server.ops import admin_views
 from zerotrust.server.ops.access_parts import AccessParts
+from zerotrust.server.ops.connection_admin import ConnectionAdmin
 from zerotrust.server.ops.doctor_facts import doctor_facts
 from zerotrust.server.ops.service_admin import ServiceAdmin
+from zerotrust.server.ops.traffic_history import TrafficHistory
 
 MAX_OFFLINE: Final = 100
 """Host names of disconnected agents in the state of the server."""
@@ -33,6 +35,8 @@ class AdminCommands:
 
     Attributes:
         services: answers commands about services.
+        connections: answers commands about open connections.
+        traffic: what the server remembers of its requests; on while there is a dashboard.
     """
 
     def __init__(
@@ -42,8 +46,13 @@ class AdminCommands:
         audit: Audit,
         join_tokens: JoinTokens,
         services: ServiceAdmin,
+        *,
+        connections: ConnectionAdmin,
+        traffic: TrafficHistory,
     ) -> None:
         self.services = services
+        self.connections = connections
+        self.traffic = traffic
         self._agent_directory = agent_directory
         self._sessions = sessions
         self._audit = audit

@@ -21,6 +21,7 @@ from zerotrust.server.identity.agent_directory import FILE
 from zerotrust.server.ops import admin
 from zerotrust.server.ops.admin import AdminChannel
 from zerotrust.server.ops.admin_commands import AdminCommands
+from zerotrust.server.ops.connection_admin import ConnectionAdmin
 from zerotrust.server.ops.service_admin import ServiceAdmin
 
 pytestmark = pytest.mark.anyio
@@ -341,13 +342,13 @@ async def test_who_is_somebody_else_is_refused_and_recorded_once(
 def test_every_question_and_answer_is_documented() -> None:
     from pydantic import BaseModel
 
-    from zerotrust.model import access_admin
+    from zerotrust.model import access_admin, traffic_admin
     from zerotrust.model import admin as models
 
     page = (Path(__file__).parents[4] / "docs" / "reference" / "admin.md").read_text()
     kinds = [
         kind
-        for module in (models, access_admin)
+        for module in (models, access_admin, traffic_admin)
         for kind in vars(module).values()
         if isinstance(kind, type)
         and issubclass(kind, BaseModel)
@@ -357,7 +358,13 @@ def test_every_question_and_answer_is_documented() -> None:
     assert {key for key in keys if f"`{key}`" not in page} == set()
     nothing = cast("Any", None)
     commands = AdminCommands(
-        nothing, nothing, nothing, nothing, ServiceAdmin(nothing, nothing, nothing)
+        nothing,
+        nothing,
+        nothing,
+        nothing,
+        ServiceAdmin(nothing, nothing, nothing),
+        connections=ConnectionAdmin(list, nothing),
+        traffic=nothing,
     )
     channel = AdminChannel(commands, nothing, nothing)
     assert {

@@ -1,0 +1,108 @@
+"""`0trust connection …`: open WebSockets and long requests."""
+
+from typing import Annotated
+
+import typer
+
+from zerotrust.cli.command_group import CommandGroup
+from zerotrust.cli.options import SERVER_FILE, AsJson, Config, Socket
+
+app = CommandGroup(
+    "List and end open connections. They are WebSockets, and requests that have run for more than 3"
+    " seconds. Run these commands on the server's machine."
+)
+
+
+@app.command("list")
+def show_all(  # noqa: PLR0913 - filters, and the options of all commands
+    *,
+    host: Annotated[
+        str | None,
+        typer.Option("--host", metavar="NAME", help="Only connections to this host name."),
+    ] = None,
+    user: Annotated[
+        str | None,
+        typer.Option(
+            "--user", metavar="NAME", help="Only connections of this user, or of machine:NAME."
+        ),
+    ] = None,
+    agent: Annotated[
+        str | None, typer.Option("--agent", metavar="ID", help="Only connections to this agent.")
+    ] = None,
+    before: Annotated[
+        int | None,
+        typer.Option("--before", metavar="NUMBER", help="The page after the row with this number."),
+    ] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="ROWS", help="Rows on a page, at most 1000.")
+    ] = 100,
+    config: Config = SERVER_FILE,
+    socket: Socket = None,
+    as_json: AsJson = False,
+) -> None:
+    """List open connections, newest first."""
+    from zerotrust.cli.admin_client import connect, question
+    from zerotrust.cli.tables import counted, moment, show, show_json
+    from zerotrust.model import traffic_admin
+
+    wanted = question(
+        traffic_admin.ConnectionQuery,
+        host=host,
+        user=user,
+        agent=agent,
+        before=before,
+        limit=limit,
+    )
+    found = connect(config, socket).get("/v1/connections", traffic_admin.ConnectionList, wanted)
+    if as_json:
+        show_json(found)
+        return
+    rows = [
+        (
+            one.id,
+            one.kind,
+            f"{one.host}{one.path}",
+            one.user or "-",
+            one.client or "-",
+            one.agent,
+            moment(one.since),
+            one.received,
+            one.sent,
+        )
+        for one in found.connections
+    ]
+    columns = ("ID", "KIND", "URL", "USER", "CLIENT", "AGENT", "SINCE", "RECEIVED", "SENT")
+    show(columns, rows, none="no open connections")
+    if len(rows) < found.total:
+        last = found.connections[-1].number if rows else 0
+        typer.echo(f"{counted(found.total, 'connection')} in all; go on with --before {last}")
+
+
+@app.command()
+def end(
+    connection_id: Annotated[
+        str, typer.Argument(metavar="ID", help="The ID in `connection list`.")
+    ],
+    *,
+    config: Config = SERVER_FILE,
+    socket: Socket = None,
+    as_json: AsJson = False,
+) -> None:
+    """End one connection.
+
+    A WebSocket is closed with status 1008. Its client may connect again. To keep a user out, use
+    `0trust user disable`.
+    """
+    from zerotrust.cli.admin_client import connect, question
+    from zerotrust.cli.tables import show_json
+    from zerotrust.model import traffic_admin
+
+    wanted = question(traffic_admin.EndConnectionRequest, id=connection_id)
+    done = connect(config, socket).post(
+        "/v1/connections/end", traffic_admin.EndedConnection, wanted
+    )
+    if as_json:
+        show_json(done)
+    else:
+        of_user = f" of {done.user}" if done.user else ""
+        typer.echo(f"connection {done.id} to {done.host}{of_user} ended")

@@ -1,0 +1,185 @@
+"""Admin API: open connections. It lists WebSockets and long requests, and ends one of them."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from heapq import heappush, heappushpop
+from time import perf_counter, time
+from typing import Final, Protocol
+
+from zerotrust.db.audit import Details
+from zerotrust.errors import NotFound
+from zerotrust.model import traffic_admin as views
+from zerotrust.server.agents.session import AgentSession
+from zerotrust.server.ops.traffic_sampler import (
+    CLOCK_EVERY,
+    SLICE,
+    OpenExchange,
+    open_exchanges,
+)
+from zerotrust.server.proxy.request_context import RequestContext, subject_name
+
+LONG: Final = 3.0
+"""Seconds after which a request that is no WebSocket counts as an open connection."""
+MAX_TEXT: Final = 200
+"""Characters of a host name or a path."""
+REASON: Final = "ended by an administrator"
+"""In the Close frame of a WebSocket."""
+
+
+class _AuditLog(Protocol):
+    """Adds records (`server.identity.audit`)."""
+
+    async def note(
+        self, action: str, details: Details, *, actor: str = "server", agent: str | None = None
+    ) -> None:
+        """Add a record."""
+
+
+class ConnectionAdmin:
+    """Answers commands about open connections.
+
+    Args:
+        sessions: returns the sessions of all agents.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        sessions: Callable[[], Iterable[AgentSession]],
+        audit: _AuditLog,
+        *,
+        clock: Callable[[], float] = time,
+    ) -> None:
+        self._sessions = sessions
+        self._audit = audit
+        self._clock = clock
+
+    @property
+    def any_open(self) -> bool:
+        """Some request runs."""
+        return any(session.stream_count for session in self._sessions())
+
+    async def connections(self, asked: views.ConnectionQuery, _actor: str) -> views.ConnectionList:
+        """Return one page of the open connections."""
+        now, total = self._clock(), 0
+        newest: list[tuple[int, int, RequestContext, AgentSession]] = []
+        looked_at, began = 0, perf_counter()
+        for session in list(self._sessions()):
+            for exchange in open_exchanges(session):
+                looked_at += 1
+                if looked_at % CLOCK_EVERY == 0 and perf_counter() >= began + SLICE:
+                    await asyncio.sleep(0)
+                    began = perf_counter()
+                context = exchange.context
+                if not (_is_open(context, now) and _fits(context, asked)):
+                    continue
+                total += 1
+                number = _number(context)
+                if asked.before is not None and number >= asked.before:
+                    continue
+                row = (number, looked_at, context, session)
+                if len(newest) < asked.limit:
+                    heappush(newest, row)
+                else:
+                    heappushpop(newest, row)
+        newest.sort(reverse=True)
+        page = []
+        for at, (_, _, context, session) in enumerate(newest):
+            if at % CLOCK_EVERY == 0:
+                await asyncio.sleep(0)
+            page.append(_view(context, session))
+        return views.ConnectionList.model_construct(connections=page, total=total)
+
+    async def end(self, asked: views.EndConnectionRequest, actor: str) -> views.EndedConnection:
+        """End a connection: a WebSocket gets a Close frame with status 1008.
+
+        Raises:
+            NotFound: it is not open, or not any more.
+        """
+        exchange = next((one for one in self._all() if one.context.id == asked.id), None)
+        if exchange is None:
+            raise NotFound(
+                f"no open connection has the id {asked.id}; list them with: 0trust connection list"
+            )
+        context = exchange.context
+        ended = views.EndedConnection(
+            id=context.id, host=context.host[:MAX_TEXT], user=_user(context)
+        )
+        exchange.withdraw(REASON)
+        await self._audit.note(
+            "connection.ended",
+            {"id": ended.id, "host": ended.host, "user": ended.user},
+            actor=actor,
+            agent=None if context.registration is None else context.registration.session.agent,
+        )
+        return ended
+
+    def _all(self) -> Iterator[OpenExchange]:
+        for session in list(self._sessions()):
+            yield from open_exchanges(session)
+
+
+def _is_open(context: RequestContext, now: float) -> bool:
+    if context.connection.tunnelled:
+        return True
+    return context.record is None or now - context.record.time >= LONG
+
+
+def _fits(context: RequestContext, asked: views.ConnectionQuery) -> bool:
+    registration = context.registration
+    if registration is None:
+        return False
+    if asked.agent is not None and asked.agent != registration.session.agent:
+        return False
+    if asked.user is not None and asked.user not in _names(context):
+        return False
+    return asked.host is None or asked.host in (
+        context.host,
+        registration.registered_host(context.host),
+    )
+
+
+def _view(context: RequestContext, session: AgentSession) -> views.ConnectionInfo:
+    registration, connection, record = context.registration, context.connection, context.record
+    assert registration is not None
+    seconds = session.link.session.keepalive.round_trip if session.attached else None
+    head = context.head
+    kind: views.ConnectionKind = "request"
+    if connection.tunnelled:
+        kind = "websocket" if connection.is_websocket else "upgrade"
+    return views.ConnectionInfo.model_construct(
+        id=context.id,
+        number=_number(context),
+        kind=kind,
+        host=context.host[:MAX_TEXT],
+        method=_text(head.method),
+        path=_text(head.target.partition(b"?")[0]),
+        client=_text(context.client),
+        user=_user(context),
+        agent=session.agent,
+        service=registration.service,
+        since=None if record is None else int(record.time),
+        received=connection.received,
+        sent=connection.sent,
+        round_trip=seconds,
+    )
+
+
+def _number(context: RequestContext) -> int:
+    """Return the number of the request in this run of the server."""
+    return int(context.id.rpartition("-")[2], 16)
+
+
+def _user(context: RequestContext) -> str:
+    """Return the subject of a request, as in logs; empty without one."""
+    return "" if context.who is None else subject_name(context.who.subject)[:MAX_TEXT]
+
+
+def _names(context: RequestContext) -> tuple[str, str]:
+    """Return the subject as in logs, and the plain name of a user."""
+    name = _user(context)
+    return name, name.removeprefix("user:")
+
+
+def _text(data: bytes) -> str:
+    return data[:MAX_TEXT].decode("ascii", "backslashreplace")
