@@ -32,6 +32,9 @@ PAGES = {
     "agents": "/agents",
     "agent": "/agents/show?agent=demo-agent",
     "services": "/services",
+    "connections": "/connections",
+    "requests": "/requests",
+    "service": "/requests?agent=demo-agent&service=demo",
     "people": "/people",
     "person": "/people/show?user=ben",
     "machines": "/machines",
@@ -85,8 +88,8 @@ async def chain(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chain
         folder = Path((await process.wait_line(r"Configuration and logs: +(\S+)"))[1])
         link = (await process.wait_line(r"(https://auth\S+/link#\S+)"))[1]
         keys = [
-            await asyncio.to_thread(verified_key, f"{name}.demo.localhost", port, root)
-            for name in ("auth", "admin")
+            await asyncio.to_thread(verified_key, f"{name}demo.localhost", port, root)
+            for name in ("auth.", "admin.", "")
         ]
         async with browser(*keys) as started:
             context = await started.new_context()
@@ -108,7 +111,10 @@ async def sign_in(context: BrowserContext, link: str) -> None:
 
 
 async def fill(chain: Chain) -> None:
-    """Give each list a row."""
+    """Give each list a row; the page of the demo keeps a WebSocket open."""
+    visitor = await (await chain.browser.new_context()).new_page()
+    async with visitor.expect_websocket():
+        await visitor.goto(f"https://demo.localhost:{chain.port}/")
     await chain.command("user", "invite", "ben", "--group", "family")
     await chain.command("machine", "create", "frame")
     await chain.command("app", "create", "--user", "ben", "--name", "Ben's phone")
@@ -200,6 +206,20 @@ async def test_everything_works_without_scripts(chain: Chain) -> None:
         await page.goto(chain.url("/audit"))
         await page.get_by_role("button", name="Verify all records").click()
         await expect(page.get_by_role("status")).to_contain_text("records are intact")
+
+
+async def test_a_websocket_is_shown_and_ended(chain: Chain) -> None:
+    async with chain.page() as page:
+        await page.goto(chain.url("/connections"))
+        first = page.get_by_role("button", name="End: demo.localhost").first
+        await expect(first).to_be_visible()
+        name = await first.get_attribute("aria-label")
+        await first.click()
+        await expect(page.get_by_role("button", name=name, exact=True)).to_have_count(0)
+        # The page of the demo connects again, and the list shows it by itself.
+        await expect(first).to_be_visible()
+        await page.goto(chain.url(PAGES["service"]))
+        await expect(page.get_by_role("table").last).to_contain_text("ended by: server")
 
 
 async def test_an_open_page_leaves_when_its_user_is_signed_out(chain: Chain) -> None:

@@ -11,6 +11,7 @@ from starlette.routing import Route
 from zerotrust.errors import NotFound
 from zerotrust.model import admin
 from zerotrust.server.dashboard.fragments import Fragment, View
+from zerotrust.server.dashboard.hour_graphs import hour_table, round_trip_graph
 from zerotrust.server.dashboard.listing import filled, page_of, words
 from zerotrust.server.dashboard.live_page import LivePage, back_to
 from zerotrust.server.dashboard.parts import DashboardParts
@@ -89,6 +90,12 @@ class AgentPage(LivePage):
         self.fragments["agent"] = Fragment(
             "agent_details", self._details, lambda _view: parts.commands.live_numbers()
         )
+        self.fragments["link"] = Fragment(
+            "agent_link",
+            self._link,
+            lambda _view: parts.commands.traffic.sampler.slot,
+            follows_audit=False,
+        )
 
     def routes(self) -> list[Route]:
         return [
@@ -108,6 +115,11 @@ class AgentPage(LivePage):
             raise NotFound("which agent? Choose one from the list")
         asked = admin.AgentRequest(agent=agent)
         return {"found": await self.parts.commands.agent(asked, "")}
+
+    async def _link(self, view: View) -> Mapping[str, Any]:
+        seconds = self.parts.commands.traffic.sampler.round_trips(view.get("agent"))
+        graphs = [round_trip_graph(seconds, "link")]
+        return {"graphs": graphs, "table": hour_table(graphs)}
 
     async def _add_grant(self, request: Request) -> Response:
         visit, form = await self.parts.form(request, widens=True)

@@ -17,6 +17,7 @@ from zerotrust.errors import AccessRefused, StateError, ZeroTrustError
 from zerotrust.net.json_api import CallError
 from zerotrust.server.dashboard.agents_pages import AgentPage, AgentsPage
 from zerotrust.server.dashboard.audit_page import AuditPage
+from zerotrust.server.dashboard.connections_page import ConnectionsPage
 from zerotrust.server.dashboard.credentials_page import CredentialsPage
 from zerotrust.server.dashboard.dashboard_templates import CONFIRM_PATH, DashboardTemplates
 from zerotrust.server.dashboard.event_streams import EventStreams
@@ -25,6 +26,7 @@ from zerotrust.server.dashboard.live_page import FRAGMENT_FIELD
 from zerotrust.server.dashboard.now_page import NowPage
 from zerotrust.server.dashboard.parts import DashboardParts
 from zerotrust.server.dashboard.people_pages import PeoplePage, PersonPage
+from zerotrust.server.dashboard.requests_page import RequestsPage
 from zerotrust.server.dashboard.revision import Revision
 from zerotrust.server.dashboard.services_page import ServicesPage
 from zerotrust.server.ops.access_parts import AccessParts
@@ -47,6 +49,8 @@ PAGES: Final = (
     AgentsPage,
     AgentPage,
     ServicesPage,
+    ConnectionsPage,
+    RequestsPage,
     PeoplePage,
     PersonPage,
     CredentialsPage,

@@ -1,24 +1,31 @@
 """Rendering of the dashboard's pages and fragments."""
 
+import asyncio
 from collections.abc import Mapping
+from time import perf_counter
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from zerotrust.server.dashboard.shown_numbers import FILTERS
 from zerotrust.server.dashboard.visits import Visit
 from zerotrust.server.portal import csrf
 from zerotrust.server.portal.page_templates import environment
 from zerotrust.server.portal.static_files import StaticFiles
 from zerotrust.server.portal.visitor import host_of
 
+SLICE: Final = 0.001
+"""Seconds for which a fragment is rendered before the loop does other work."""
 STATIC_PATH: Final = "/static/"
 CONFIRM_PATH: Final = "/confirm"
 NAVIGATION: Final = (
     ("/", "Now"),
     ("/agents", "Agents"),
     ("/services", "Services"),
+    ("/connections", "Connections"),
+    ("/requests", "Requests"),
     ("/people", "People"),
     ("/machines", "Machines, apps, links"),
     ("/audit", "Audit"),
@@ -42,10 +49,18 @@ class DashboardTemplates:
         self._environment.globals["static_url"] = portal_static.url
         self._environment.globals["own_static_url"] = self.static.url
         self._environment.filters["query"] = urlencode
+        self._environment.filters.update(FILTERS)
 
-    def render(self, template: str, values: Mapping[str, Any]) -> str:
-        """Return a rendered fragment."""
-        return self._environment.get_template(f"{template}.html").render(**values)
+    async def render(self, template: str, values: Mapping[str, Any]) -> str:
+        """Return a rendered fragment. Services go on meanwhile: it is rendered in slices."""
+        await asyncio.sleep(0)
+        pieces, began = [], perf_counter()
+        for piece in self._environment.get_template(f"{template}.html").generate(**values):
+            pieces.append(piece)
+            if perf_counter() >= began + SLICE:
+                await asyncio.sleep(0)
+                began = perf_counter()
+        return "".join(pieces)
 
     def section_of(self, path: str) -> str:
         """Return the path of the section that a path belongs to."""

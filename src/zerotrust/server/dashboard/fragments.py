@@ -4,11 +4,13 @@ A fragment is the same for all who have the same rights and look at the same que
 rendered once for each version, however many dashboards are open.
 """
 
+import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from markupsafe import Markup
 
@@ -17,7 +19,7 @@ MAX_RENDERED: Final = 128
 MAX_VALUE: Final = 200
 """Longest value of a query, in characters."""
 
-Render = Callable[[str, Mapping[str, Any]], str]
+Render = Callable[[str, Mapping[str, Any]], Awaitable[str]]
 """Renders a template with values."""
 
 
@@ -81,16 +83,28 @@ class RenderedFragments:
     def __init__(self, render: Render) -> None:
         self._render = render
         self._kept: OrderedDict[tuple[str, View], tuple[str, Markup]] = OrderedDict()
+        self._locks: WeakValueDictionary[tuple[str, View], asyncio.Lock] = WeakValueDictionary()
 
     async def html(self, name: str, fragment: Fragment, view: View, revision: int) -> Markup:
-        """Return the HTML of a fragment, with its name and its version."""
-        version, key = fragment.version_text(view, revision), (name, view)
+        """Return the HTML of a fragment, with its name and its version.
+
+        Dashboards that ask at the same time wait for one rendering.
+        """
+        key = (name, view)
+        lock = self._locks.get(key)
+        if lock is None:
+            lock = self._locks[key] = asyncio.Lock()
+        async with lock:
+            return await self._html(key, fragment, fragment.version_text(view, revision))
+
+    async def _html(self, key: tuple[str, View], fragment: Fragment, version: str) -> Markup:
+        name, view = key
         kept = self._kept.get(key)
         if kept is not None and kept[0] == version:
             self._kept.move_to_end(key)
             return kept[1]
         values = await fragment.load(view)
-        body = self._render(fragment.template, {"view": view, **values})
+        body = await self._render(fragment.template, {"view": view, **values})
         html = Markup('<div id="live-{0}" data-fragment="{0}" data-version="{1}">{2}</div>').format(
             name,
             version,

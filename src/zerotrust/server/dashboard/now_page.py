@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Final
 
 from zerotrust.model.admin import NoParameters
 from zerotrust.server.dashboard.fragments import Fragment, View
+from zerotrust.server.dashboard.hour_graphs import hour_table, traffic_graphs
 from zerotrust.server.dashboard.live_page import LivePage
 from zerotrust.server.dashboard.parts import DashboardParts
 
@@ -25,6 +26,12 @@ class NowPage(LivePage):
         super().__init__(parts)
         self.fragments["attention"] = Fragment("now_attention", self._attention, self._minute)
         self.fragments["numbers"] = Fragment("now_numbers", self._numbers, self._live)
+        self.fragments["graphs"] = Fragment(
+            "now_graphs",
+            self._graphs,
+            lambda _view: parts.commands.traffic.sampler.slot,
+            follows_audit=False,
+        )
 
     def _live(self, _view: View) -> Hashable:
         return self.parts.commands.live_numbers()
@@ -32,6 +39,10 @@ class NowPage(LivePage):
     def _minute(self, view: View) -> Hashable:
         """Certificates come nearer to their end without any event."""
         return int(self.parts.site.clock() // 60), self._live(view)
+
+    async def _graphs(self, _view: View) -> Mapping[str, Any]:
+        graphs = traffic_graphs(self.parts.commands.traffic.sampler.total(), "all")
+        return {"graphs": graphs, "table": hour_table(graphs)}
 
     async def _numbers(self, _view: View) -> Mapping[str, Any]:
         return {"status": await self.parts.commands.status(NoParameters(), "")}

@@ -1,5 +1,6 @@
 """Tests of fragments: rendered once for each version."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,7 +27,8 @@ class Source:
         return self.number
 
 
-def render(template: str, values: Mapping[str, Any]) -> str:
+async def render(template: str, values: Mapping[str, Any]) -> str:
+    await asyncio.sleep(0)
     return f"<p>{template} {values['number']} {values['view'].get('host')}</p>"
 
 
@@ -44,6 +46,15 @@ async def test_all_viewers_share_what_is_rendered_until_it_changes() -> None:
     await rendered.html("list", fragment, view, 8)  # a new record of the audit log
     await rendered.html("list", fragment, View("/", (("host", "a"),), may_change=True), 8)
     assert source.loaded == 4
+
+
+async def test_dashboards_that_ask_at_the_same_time_share_one_rendering() -> None:
+    source, rendered = Source(), RenderedFragments(render)
+    fragment = Fragment("numbers", source.load, source.version)
+    asked = (rendered.html("list", fragment, View("/"), 7) for _ in range(5))
+    first, *others = await asyncio.gather(*asked)
+    assert source.loaded == 1
+    assert all(one is first for one in others)
 
 
 async def test_a_fragment_may_ignore_the_audit_log() -> None:

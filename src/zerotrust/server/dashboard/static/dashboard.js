@@ -13,7 +13,10 @@ function say(text, state) {
 function localise(root) {
   for (const element of root.querySelectorAll("time")) {
     const date = new Date(element.dateTime);
-    element.textContent = date.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+    element.textContent =
+      "seconds" in element.dataset
+        ? date.toLocaleTimeString()
+        : date.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
   }
 }
 

@@ -1,0 +1,118 @@
+"""Page Requests: the traffic of each service, and the last requests of one."""
+
+import time
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, ClassVar, Final
+from urllib.parse import urlencode
+
+from zerotrust.server.dashboard.fragments import Fragment, View
+from zerotrust.server.dashboard.hour_graphs import hour_table, newest, traffic_graphs
+from zerotrust.server.dashboard.live_page import LivePage
+from zerotrust.server.dashboard.parts import DashboardParts
+from zerotrust.server.ops.recent_requests import MAX_OF_SERVICE, OWN_PAGES
+from zerotrust.telemetry.service_traffic import ServiceKey
+
+INTERVAL: Final = 2.0
+"""Seconds between two versions of the list of a busy service."""
+ROWS: Final = 100
+MAX_SHOWN: Final = 128
+
+
+class RequestsPage(LivePage):
+    """The services that have had requests; with the query `agent` and `service`, one of them."""
+
+    path: ClassVar = "/requests"
+    template: ClassVar = "requests"
+    title: ClassVar = "Requests"
+
+    def __init__(
+        self, parts: DashboardParts, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(parts)
+        self._clock = clock
+        self._shown: dict[ServiceKey, tuple[int, str]] = {}
+        """Newest request of each service that somebody looks at, and the interval of the look."""
+        self.fragments["graphs"] = Fragment(
+            "service_graphs", self._graphs, self._slot, follows_audit=False
+        )
+        self.fragments["list"] = Fragment(
+            "requests_list", self._list, self._newest, follows_audit=False
+        )
+
+    async def values(self, view: View, visit: Any) -> Mapping[str, Any]:
+        return {"service": _service(view)}
+
+    def heading(self, view: View) -> str:
+        service = _service(view)
+        if service is None:
+            return self.title
+        return f"Requests of {_name(service)}"
+
+    # ---- versions
+
+    def _slot(self, _view: View) -> Hashable:
+        return self.parts.commands.traffic.sampler.slot
+
+    def _newest(self, view: View) -> Hashable:
+        service, traffic = _service(view), self.parts.commands.traffic
+        if service is None:
+            return traffic.sampler.slot, traffic.recent.services
+        step = int(self._clock() // INTERVAL)
+        shown = self._shown.get(service)
+        if shown is None or shown[0] != step:
+            if len(self._shown) >= MAX_SHOWN:
+                self._shown.clear()
+            shown = self._shown[service] = (step, traffic.recent.newest_of(service))
+        return shown[1]
+
+    # ---- values
+
+    async def _graphs(self, view: View) -> Mapping[str, Any]:
+        service, sampler = _service(view), self.parts.commands.traffic.sampler
+        hour = None if service is None else sampler.of_service(service)
+        graphs = [] if hour is None else traffic_graphs(hour, "service")
+        return {"graphs": graphs, "table": hour_table(graphs)}
+
+    async def _list(self, view: View) -> Mapping[str, Any]:
+        service = _service(view)
+        if service is None:
+            return {"service": None, "services": self._services(), "most": MAX_OF_SERVICE}
+        requests = self.parts.commands.traffic.recent.of_service(service)
+        after = view.get("after")
+        first = next((at + 1 for at, one in enumerate(requests) if one.id == after), 0)
+        page = requests[first : first + ROWS]
+        following = ""
+        if len(requests) > first + ROWS:
+            agent, name = service
+            following = urlencode({"agent": agent, "service": name, "after": page[-1].id})
+        return {"service": service, "requests": page, "following": following}
+
+    def _services(self) -> list[Mapping[str, Any]]:
+        """Return one row for each service: its newest numbers, and where its requests are."""
+        traffic = self.parts.commands.traffic
+        rows: list[Mapping[str, Any]] = []
+        for service in sorted({*traffic.recent.services, *traffic.sampler.services}):
+            hour = traffic.sampler.of_service(service)
+            rows.append(
+                {
+                    "name": _name(service),
+                    "agent": service[0],
+                    "url": f"{self.path}?{urlencode({'agent': service[0], 'service': service[1]})}",
+                    "kept": traffic.recent.count_of(service),
+                    "requests": newest(hour.requests if hour else ()),
+                    "errors": newest(hour.errors if hour else ()),
+                    "p99": newest(hour.p99 if hour else ()),
+                    "websockets": traffic.sampler.open.get(service, 0),
+                }
+            )
+        return rows
+
+
+def _service(view: View) -> ServiceKey | None:
+    """Return the service that the query names; None without one."""
+    names = {key for key, _ in view.query}
+    return (view.get("agent"), view.get("service")) if "service" in names else None
+
+
+def _name(service: ServiceKey) -> str:
+    return "the server's own pages" if service == OWN_PAGES else service[1]
