@@ -1,15 +1,19 @@
-"""Background load until the process ends: idle WebSockets, stalled or fast readers, strangers."""
+"""Background load until the process ends: idle WebSockets, stalled or fast readers, strangers,
+dashboards."""
 
 import asyncio
+import itertools
 import time
 from typing import Final
 
 from benchmarks.load.bulk import Download, flood
 from benchmarks.load.clients import connect, open_all, websocket
+from benchmarks.load.dashboards import OpenPage
 from benchmarks.load.jobs import Job, Outcome
 from benchmarks.load.loops import ClosedLoop
 from benchmarks.load.sockets import EchoClient
 from benchmarks.load.strangers import Strangers
+from zerotrust.errors import BenchError
 
 _STALL_AFTER: Final = 64 * 1024
 
@@ -70,3 +74,26 @@ class BackgroundLoad:
         for ended in done:
             ended.result()
         return Outcome(rate=strangers.refused / job.seconds, took=job.seconds)
+
+    async def dashboards(self, job: Job) -> Outcome:
+        """Open pages of the dashboard; return the rate at which they fetch what has changed.
+
+        Raises:
+            BenchError: a page cannot be opened, or fetches nothing.
+        """
+        paths = itertools.cycle(job.paths or (job.path,))
+        pages = [OpenPage(job.endpoint, next(paths), job.fields) for _ in range(job.connections)]
+        loop = asyncio.get_running_loop()
+        running = [loop.create_task(page.run()) for page in pages]
+        done, _ = await asyncio.wait(
+            running, timeout=job.seconds, return_when=asyncio.FIRST_COMPLETED
+        )
+        for ended in done:
+            ended.result()
+        if still := [page.path for page in pages if not page.fetched]:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+            raise BenchError(f"a dashboard shows nothing new: {', '.join(still)}")
+        self._floods += running
+        return Outcome(rate=sum(page.fetched for page in pages) / job.seconds, took=job.seconds)

@@ -17,6 +17,7 @@ Kind = Literal[
     "stall",
     "flood",
     "strangers",
+    "dashboards",
 ]
 
 
@@ -48,6 +49,7 @@ class Job:
         size: bytes of a message, of a response body, or of a whole transfer.
         hosts: host names to request in turn in place of the endpoint's own; connections go to the
             endpoint.
+        paths: paths to request in turn in place of `path`.
         fields: more header lines of GET requests, as `Name: value`.
         watch: process ids by name, whose CPU time is measured.
     """
@@ -61,6 +63,7 @@ class Job:
     size: int = 0
     path: str = "/"
     hosts: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
     watch: dict[str, int] = field(default_factory=dict)
 
@@ -73,8 +76,8 @@ class Job:
         """Parse a line."""
         fields = json.loads(line)
         fields["endpoint"] = Endpoint(**fields["endpoint"])
-        fields["hosts"] = tuple(fields["hosts"])
-        fields["fields"] = tuple(fields["fields"])
+        for name in ("hosts", "paths", "fields"):
+            fields[name] = tuple(fields[name])
         return cls(**fields)
 
 

@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from itertools import cycle
 from typing import Final
 
 import picows
@@ -45,6 +46,7 @@ class Worker:
             "stall": self._background.stall,
             "flood": self._background.flood,
             "strangers": self._background.strangers,
+            "dashboards": self._background.dashboards,
         }
 
     async def do(self, job: Job) -> Outcome:
@@ -78,6 +80,7 @@ async def _opened(job: Job, sink: CompletionSink) -> AsyncIterator[list[AnyClien
     # and would take that time from the measured processes. Kept connections are verified.
     unchecked = replace(job.endpoint, root=None)
     payload = message(job.size) if job.kind == "echo" else b""
+    hosts = cycle(job.hosts or (job.endpoint.host,))
 
     async def client() -> AnyClient:
         match job.kind:
@@ -90,7 +93,7 @@ async def _opened(job: Job, sink: CompletionSink) -> AsyncIterator[list[AnyClien
             case "handshake":
                 return HandshakeClient(sink, unchecked)
         echo = EchoClient(sink, payload)
-        await websocket(job.endpoint, lambda: echo)
+        await websocket(replace(job.endpoint, host=next(hosts)), lambda: echo)
         return echo
 
     clients = await open_all(job.connections, client)

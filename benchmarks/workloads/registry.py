@@ -8,6 +8,7 @@ from benchmarks.environment import Environment
 from benchmarks.metrics import Metric, Threshold, at_least, at_most
 from benchmarks.workloads import (
     bulk,
+    dashboards,
     events,
     fairness,
     gates,
@@ -102,6 +103,11 @@ WORKLOADS: Final = (
         "1 KiB GET beside 10,000 unknown cookies a second, against GET alone",
         gates.beside_strangers,
         {"p99": at_most(1.2)},
+    ),
+    Workload(
+        "64 B echo at 10 services with 500 WebSockets beside 5 dashboards, against echo alone",
+        dashboards.beside_dashboards,
+        {"p99": at_most(1.10)},
     ),
     Workload("Idle WebSockets", memory.idle, {"memory": at_most(12)}, is_quick=True),
     Workload(
