@@ -180,7 +180,7 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
         AccessLogWriter(AccessLog(output=str(tmp_path / "no" / "log")))
     with pytest.raises(SetupError, match="null byte"):
         AccessLogWriter(AccessLog(output="a\0b"))
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads  # one of an earlier test may end now
 
 
 def test_another_output_needs_another_writer(tmp_path: Path) -> None:

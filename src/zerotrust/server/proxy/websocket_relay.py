@@ -75,12 +75,14 @@ class Farewell(NamedTuple):
 
     Attributes:
         by: who has ended the WebSocket.
+        error: why, for the access log.
         code, reason: of the Close frame.
         reset: code of the stream's reset.
         final: what the client sends meanwhile is dropped.
     """
 
     by: str
+    error: str
     code: int
     reason: str
     reset: Code
@@ -173,7 +175,9 @@ class WebSocketRelay(Relay):
         if backend is None or self._connection is None:
             super().withdraw(reason)
         elif backend.between or backend.closed:
-            farewell = Farewell(SERVER, POLICY_VIOLATION, reason, Code.CANCELLED, final=True)
+            farewell = Farewell(
+                SERVER, "access_ended", POLICY_VIOLATION, reason, Code.CANCELLED, final=True
+            )
             self._leave(self._connection, backend, farewell)
         else:
             self._note_end(SERVER, ABNORMAL, reason)
@@ -188,7 +192,7 @@ class WebSocketRelay(Relay):
         connection, backend = self._connection, self._backend
         if connection is not None and backend is not None and not backend.closed:
             by = AGENT if by_agent else SERVER
-            farewell = Farewell(by, SERVICE_RESTART, "", Code.GOING_AWAY, final=False)
+            farewell = Farewell(by, "going_away", SERVICE_RESTART, "", Code.GOING_AWAY, final=False)
             self._leave(connection, backend, farewell)
 
     # ---- from the agent (tunnel.stream.StreamSink)
@@ -274,7 +278,9 @@ class WebSocketRelay(Relay):
         if self._pace is not None:
             breach = self._pace.check(client, self._loop.time())
             if breach is not None and connection is not None and self._backend is not None:
-                farewell = Farewell(SERVER, breach.code, breach.reason, Code.CANCELLED, final=True)
+                farewell = Farewell(
+                    SERVER, "limit", breach.code, breach.reason, Code.CANCELLED, final=True
+                )
                 self._leave(connection, self._backend, farewell)
                 return b""
         pings = self._pings
@@ -290,11 +296,11 @@ class WebSocketRelay(Relay):
         """Send the Close frame, now or as soon as the backend's frame has ended."""
         if not backend.between and not backend.closed:
             if farewell.final:
-                self._note_end(farewell.by, farewell.code, farewell.reason)
+                self._note_farewell(farewell)
                 self._timer = self._set_timer(FAREWELL_SECONDS)
             self._farewell = farewell
             return
-        self._note_end(farewell.by, farewell.code, farewell.reason)
+        self._note_farewell(farewell)
         self._session.reset(self.stream, farewell.reset, farewell.reason or RESTART)
         self._connection = None
         if backend.closed:
@@ -302,6 +308,10 @@ class WebSocketRelay(Relay):
         else:
             connection.leave(close_frame(farewell.code, farewell.reason))
         self._over()
+
+    def _note_farewell(self, farewell: Farewell) -> None:
+        self.context.fail(farewell.error, farewell.by)
+        self._note_end(farewell.by, farewell.code, farewell.reason)
 
     def _set_timer(self, seconds: float) -> asyncio.TimerHandle:
         if self._timer is not None:
