@@ -138,14 +138,14 @@ thorough() { # of the other rooms, the tests that the stage with coverage leaves
     local files
     mapfile -t files < <(grep -rlE --include='test_*.py' '^from hypothesis|pytest\.mark\.large' tests/unit |
         grep -vFf <(printf '%s/\n' "${compiled[@]}") | sort)
-    tests -m "hypothesis or large" "${files[@]}"
+    tests -n "$((JOBS + 1))" -m "hypothesis or large" "${files[@]}"
 }
 
 run "unit tests, thorough" thorough
 run "compiling the data path" compile
 run "unit tests, compiled" tests "${compiled[@]}"
 speed() { # a short `make bench-check` that detects large regressions; it measures a fallen ratio twice
-    "$BIN/python" -m benchmarks --quick --only GET --check benchmarks/baseline.json --tolerance 0.4 --out build/bench
+    "$BIN/python" -m benchmarks --quick --only "1 KiB GET, " --check benchmarks/baseline.json --tolerance 0.4 --out build/bench
 }
 
 run "speed against Caddy alone" speed

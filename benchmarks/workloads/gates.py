@@ -37,7 +37,7 @@ _HTTPS: Final = ("X-Forwarded-Proto: https",)
 
 async def with_a_token(environment: Environment, title: str) -> list[Metric]:
     """Measure the same requests to both host names of one server."""
-    async with _gated_stack(environment) as stack:
+    async with _gated_stack(environment, "gate") as stack:
         token = await _machine_token(stack)
         return [
             await _measure(environment, title, "requests/s", stack.through_caddy, token),
@@ -49,7 +49,7 @@ async def with_a_token(environment: Environment, title: str) -> list[Metric]:
 
 async def beside_strangers(environment: Environment, title: str) -> list[Metric]:
     """Measure requests to the public host name beside unknown cookies at the other one."""
-    async with _gated_stack(environment) as stack:
+    async with _gated_stack(environment, "strangers") as stack:
         job = Job(
             kind="get",
             endpoint=stack.without_caddy(PUBLIC),
@@ -72,8 +72,8 @@ async def beside_strangers(environment: Environment, title: str) -> list[Metric]
 
 
 @asynccontextmanager
-async def _gated_stack(environment: Environment) -> AsyncIterator[Stack]:
-    stack = await environment.new_stack("gates", sections=SECTIONS)
+async def _gated_stack(environment: Environment, name: str) -> AsyncIterator[Stack]:
+    stack = await environment.new_stack(name, sections=SECTIONS)
     await stack.start_server(environment.processes)
     try:
         hosts = dict.fromkeys((GATED, PUBLIC), environment.backends.web)
