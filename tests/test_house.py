@@ -430,7 +430,7 @@ def test_a_test_that_does_not_end_costs_no_other(tmp_path: Path) -> None:
         "@pytest.mark.timeout(2)\n"
         "async def test_is_not_set_up(stuck): pass\n"
         "@pytest.mark.anyio\n"
-        "@pytest.mark.timeout(4)\n"
+        "@pytest.mark.timeout(9)\n"
         "async def test_waits(): await asyncio.sleep(300)\n"
         "@pytest.fixture\n"
         "def stuck_at_the_end():\n"
