@@ -35,7 +35,7 @@ class Scenario:
 
     async def curl(self, host: str, *options: str, url: str | None = None) -> str:
         """Run the page's curl command with another URL; return its output."""
-        line = PAGE[PAGE.index("curl -sv") : PAGE.index(" https://pihole")]
+        line = PAGE[PAGE.index("curl -sv") :].partition(" https://pihole")[0]
         words = [
             word.strip('"')
             for word in re.findall(
