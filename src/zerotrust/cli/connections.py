@@ -1,11 +1,14 @@
 """`0trust connection …`: open WebSockets and long requests."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zerotrust.cli.command_group import CommandGroup
 from zerotrust.cli.options import SERVER_FILE, AsJson, Config, Socket
+
+if TYPE_CHECKING:
+    from zerotrust.model.traffic_admin import ConnectionInfo
 
 app = CommandGroup(
     "List and end open connections. They are WebSockets, and requests that have run for more than 3"
@@ -68,11 +71,13 @@ def show_all(  # noqa: PLR0913 - filters, and the options of all commands
             moment(one.since),
             one.received,
             one.sent,
+            frames(one),
+            round_trips(one),
         )
         for one in found.connections
     ]
     columns = ("ID", "KIND", "URL", "USER", "CLIENT", "AGENT", "SINCE", "RECEIVED", "SENT")
-    show(columns, rows, none="no open connections")
+    show((*columns, "FRAMES", "ROUND TRIPS"), rows, none="no open connections")
     if len(rows) < found.total:
         last = found.connections[-1].number if rows else 0
         typer.echo(f"{counted(found.total, 'connection')} in all; go on with --before {last}")
@@ -106,3 +111,19 @@ def end(
     else:
         of_user = f" of {done.user}" if done.user else ""
         typer.echo(f"connection {done.id} to {done.host}{of_user} ended")
+
+
+def frames(one: "ConnectionInfo") -> str:
+    """Return the numbers of frames from and to the client."""
+    return "-" if one.frames_received is None else f"{one.frames_received} / {one.frames_sent}"
+
+
+def round_trips(one: "ConnectionInfo") -> str:
+    """Return the known round trips, in milliseconds."""
+    known = (
+        ("link", one.round_trip),
+        ("client", one.client_round_trip),
+        ("backend", one.backend_round_trip),
+    )
+    shown = (f"{name} {1000 * trip:.1f} ms" for name, trip in known if trip is not None)
+    return ", ".join(shown) or "-"

@@ -46,6 +46,11 @@ class ConnectionInfo(Model):
     `since` is None if the request began before the server took notes. `round_trip` is that of the
     link to the agent, in seconds; None while the agent is away. `user` is empty if everybody
     may enter.
+
+    The rest is about WebSockets; it is None for other connections, and where the service does not
+    allow inspection. `frames_received` and `frames_sent` are numbers of frames, from and to the
+    client. `client_round_trip` and `backend_round_trip` are the seconds from the server to that end
+    and back, by the last ping of the application; None without a ping.
     """
 
     id: str
@@ -62,6 +67,10 @@ class ConnectionInfo(Model):
     received: int
     sent: int
     round_trip: float | None
+    frames_received: int | None = None
+    frames_sent: int | None = None
+    client_round_trip: float | None = None
+    backend_round_trip: float | None = None
 
 
 class ConnectionList(Model):

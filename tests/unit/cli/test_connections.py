@@ -9,7 +9,9 @@ import pytest
 from tests.support.identities import DirectoryServer, home
 from tests.unit.cli.conftest import Ask
 from zerotrust.access.subject import Credential, CredentialKind, Subject, SubjectKind
+from zerotrust.cli.connections import frames, round_trips
 from zerotrust.http.head import parse_request
+from zerotrust.model.traffic_admin import ConnectionInfo
 from zerotrust.server.agents.session import AgentSession, ServiceRegistration
 from zerotrust.server.ops.connection_admin import REASON
 
@@ -54,6 +56,17 @@ def running(server: DirectoryServer) -> list[RunningWebSocket]:
 
 def test_no_connection_is_open(ask: Ask) -> None:
     assert ask("connection", "list") == (0, "no open connections\n", "")
+
+
+def test_frames_and_round_trips_are_shown() -> None:
+    about: dict[str, Any] = dict.fromkeys(ConnectionInfo.model_fields)
+    plain = ConnectionInfo.model_construct(**about)
+    assert (frames(plain), round_trips(plain)) == ("-", "-")
+    about |= {"round_trip": 0.02, "frames_received": 3, "frames_sent": 5}
+    about |= {"client_round_trip": 0.0123, "backend_round_trip": 0.001}
+    one = ConnectionInfo.model_construct(**about)
+    assert frames(one) == "3 / 5"
+    assert round_trips(one) == "link 20.0 ms, client 12.3 ms, backend 1.0 ms"
 
 
 @pytest.mark.usefixtures("running")

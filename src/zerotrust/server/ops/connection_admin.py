@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from heapq import heappush, heappushpop
 from time import perf_counter, time
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from zerotrust.db.audit import Details
 from zerotrust.errors import NotFound
@@ -17,6 +17,8 @@ from zerotrust.server.ops.traffic_sampler import (
     open_exchanges,
 )
 from zerotrust.server.proxy.request_context import RequestContext, subject_name
+from zerotrust.server.proxy.shaping import ShapedRelay
+from zerotrust.server.proxy.websocket_relay import WebSocketRelay
 
 LONG: Final = 3.0
 """Seconds after which a request that is no WebSocket counts as an open connection."""
@@ -62,7 +64,7 @@ class ConnectionAdmin:
     async def connections(self, asked: views.ConnectionQuery, _actor: str) -> views.ConnectionList:
         """Return one page of the open connections."""
         now, total = self._clock(), 0
-        newest: list[tuple[int, int, RequestContext, AgentSession]] = []
+        newest: list[tuple[int, int, OpenExchange, AgentSession]] = []
         looked_at, began = 0, perf_counter()
         for session in list(self._sessions()):
             for exchange in open_exchanges(session):
@@ -77,17 +79,17 @@ class ConnectionAdmin:
                 number = _number(context)
                 if asked.before is not None and number >= asked.before:
                     continue
-                row = (number, looked_at, context, session)
+                row = (number, looked_at, exchange, session)
                 if len(newest) < asked.limit:
                     heappush(newest, row)
                 else:
                     heappushpop(newest, row)
         newest.sort(reverse=True)
         page = []
-        for at, (_, _, context, session) in enumerate(newest):
+        for at, (_, _, exchange, session) in enumerate(newest):
             if at % CLOCK_EVERY == 0:
                 await asyncio.sleep(0)
-            page.append(_view(context, session))
+            page.append(_view(exchange, session))
         return views.ConnectionList.model_construct(connections=page, total=total)
 
     async def end(self, asked: views.EndConnectionRequest, actor: str) -> views.EndedConnection:
@@ -139,7 +141,8 @@ def _fits(context: RequestContext, asked: views.ConnectionQuery) -> bool:
     )
 
 
-def _view(context: RequestContext, session: AgentSession) -> views.ConnectionInfo:
+def _view(exchange: OpenExchange, session: AgentSession) -> views.ConnectionInfo:
+    context = exchange.context
     registration, connection, record = context.registration, context.connection, context.record
     assert registration is not None
     seconds = session.link.session.keepalive.round_trip if session.attached else None
@@ -162,7 +165,22 @@ def _view(context: RequestContext, session: AgentSession) -> views.ConnectionInf
         received=connection.received,
         sent=connection.sent,
         round_trip=seconds,
+        **_meter_fields(exchange),
     )
+
+
+def _meter_fields(exchange: OpenExchange) -> dict[str, Any]:
+    """Return what the frames of a WebSocket tell; empty where the service does not allow it."""
+    relay = exchange.relay if isinstance(exchange, ShapedRelay) else exchange
+    stats = relay.inspect() if isinstance(relay, WebSocketRelay) else None
+    if stats is None:
+        return {}
+    return {
+        "frames_received": sum(stats.client.frames.values()),
+        "frames_sent": sum(stats.backend.frames.values()),
+        "client_round_trip": stats.client_round_trip or None,
+        "backend_round_trip": stats.backend_round_trip or None,
+    }
 
 
 def _number(context: RequestContext) -> int:

@@ -1,5 +1,7 @@
 """Tests of the page Connections, with WebSockets through an ingress."""
 
+import re
+
 import pytest
 
 from tests.support.dashboard_server import ADMIN, DashboardServer
@@ -32,6 +34,27 @@ async def test_it_shows_who_has_what_open(server: DashboardServer, anna: Browser
         assert shown in text
     assert "secret" not in reply.text, "no query is shown"
     assert "1 connection in all" in text
+
+
+async def test_it_shows_frames_and_pings(server: DashboardServer, anna: Browser) -> None:
+    proxy = WatchedProxy(server)
+    await proxy.open_websocket()
+    await proxy.send(HELLO + b"\x89\x00")
+    proxy.connection.data_received(b"\x8a\x80\x00\x00\x00\x00\x89\x80\x00\x00\x00\x00")
+    await proxy.send(b"\x8a\x00")
+    text = (await anna.get(URL)).text
+    assert "2 frames" in text and "3 frames" in text
+    for end in ("client", "backend"):
+        assert re.search(rf"{end} [\d.]+ (ms|s)<", text), end
+
+
+async def test_a_websocket_without_pings(server: DashboardServer, anna: Browser) -> None:
+    proxy = WatchedProxy(server)
+    await proxy.open_websocket()
+    await proxy.send(HELLO)
+    text = (await anna.get(URL)).text
+    assert "1 frame<" in text and "0 frames" in text
+    assert not re.search(r"(client|backend) [\d.]+ (ms|s)<", text)
 
 
 async def test_texts_of_strangers_are_escaped_and_cut(

@@ -17,7 +17,13 @@ from zerotrust.server.ops.connection_admin import ConnectionAdmin
 pytestmark = pytest.mark.anyio
 
 BEN = Subject(kind=SubjectKind.USER, id="u_ben", name="ben", groups=frozenset(("family",)))
+PING, PONG = b"\x89\x01a", b"\x8a\x01a"
 SHAPED = {"traffic_shaping": {"download_limit": "1MiB/s"}}
+
+
+def masked(frame: bytes) -> bytes:
+    """Return a frame of a backend as a client sends it, with a mask that changes nothing."""
+    return bytes((frame[0], frame[1] | 0x80, 0, 0, 0, 0)) + frame[2:]
 
 
 class RecordedAudit:
@@ -65,6 +71,32 @@ async def test_a_websocket_is_listed_with_its_bytes() -> None:
     assert (found.received, found.sent) == (6, 7)
     assert found.since is not None and abs(found.since - time()) < 60
     assert ConnectionInfo.model_validate(found.model_dump()) == found
+
+
+@pytest.mark.parametrize("policy", [None, SHAPED])
+async def test_a_websocket_is_listed_with_its_frames_and_pings(
+    policy: dict[str, Any] | None,
+) -> None:
+    proxy = ObservedProxy(policy=policy)
+    await proxy.open_websocket()
+    (found,) = await Administrator(proxy).list()
+    assert (found.frames_received, found.frames_sent) == (0, 0)
+    assert (found.client_round_trip, found.backend_round_trip) == (None, None)
+    await proxy.send(HELLO + PING)
+    proxy.connection.data_received(masked(PONG) + masked(PING))
+    await proxy.send(PONG)
+    (found,) = await Administrator(proxy).list()
+    assert (found.frames_received, found.frames_sent) == (2, 3)
+    for seconds in (found.client_round_trip, found.backend_round_trip):
+        assert seconds is not None and 0 < seconds < 60
+
+
+async def test_frames_are_not_shown_where_the_service_does_not_allow_it() -> None:
+    proxy = ObservedProxy(policy={"access": {"inspection": "never"}})
+    await proxy.open_websocket()
+    await proxy.send(HELLO)
+    (found,) = await Administrator(proxy).list()
+    assert (found.kind, found.sent, found.frames_sent) == ("websocket", 7, None)
 
 
 async def test_a_request_is_listed_when_it_has_run_for_some_time() -> None:
