@@ -39,6 +39,7 @@ PAGES = {
     "person": "/people/show?user=ben",
     "machines": "/machines",
     "audit": "/audit",
+    "doctor": "/doctor",
 }
 COMMAND = Path(sys.executable).with_name("0trust")
 PHONE = {"width": 390, "height": 844}
@@ -136,6 +137,9 @@ async def test_axe_finds_nothing_and_the_policy_blocks_nothing(chain: Chain) -> 
         await create_join_token(page, chain)
         await take_pictures(page, "join-token")
         await seen.look("join token")
+        await examine_server(page, chain)
+        await take_pictures(page, "doctor")
+        await seen.look("findings")
         await page.goto(chain.url("/nothing"))
         await seen.look("no page")
     assert not seen.problems, "\n".join(seen.problems)
@@ -161,6 +165,23 @@ async def create_join_token(page: Page, chain: Chain) -> None:
     await page.get_by_label("Host names that it may serve").fill("cellar.example.com")
     await page.get_by_role("button", name="Create a join token").click()
     await expect(page.get_by_role("heading", name="Join token for cellar")).to_be_visible()
+
+
+async def examine_server(page: Page, chain: Chain) -> None:
+    """Let the doctor examine the demo while something is wrong with its keys."""
+    folder = chain.folder / "certs"
+    issuer, key = folder / "issuer.key", folder / "server.key"
+    moved = issuer.rename(folder / "issuer.key.moved")
+    key.chmod(0o644)
+    try:
+        await page.goto(chain.url("/doctor"))
+        await page.get_by_role("button", name="Examine the server").click()
+        await expect(page.get_by_text("Examined")).to_be_visible(timeout=60_000)
+    finally:
+        key.chmod(0o600)
+        moved.rename(issuer)
+    await expect(page.get_by_text("Broken: the private key")).to_be_visible()
+    await expect(page.get_by_text("Warning: other users can read")).to_be_visible()
 
 
 async def test_a_join_token_can_be_copied_and_scanned(chain: Chain) -> None:

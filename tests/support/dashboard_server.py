@@ -9,7 +9,9 @@ from tests.support.people import Store, Stores
 from tests.support.portal_server import Browser, PortalServer, Reply
 from zerotrust.access.gate_table import GateTable
 from zerotrust.model import admin
+from zerotrust.model.doctor import DoctorFacts, Finding
 from zerotrust.model.limits import Limits
+from zerotrust.model.server import ServerConfig
 from zerotrust.model.service_access import ServiceAccess
 from zerotrust.net.tasks import Tasks
 from zerotrust.server.access.identity_keys import IdentityKeys
@@ -23,6 +25,7 @@ from zerotrust.server.identity.authorization import Authorization
 from zerotrust.server.identity.join_tokens import JoinTokens
 from zerotrust.server.ops.admin_commands import AdminCommands
 from zerotrust.server.ops.connection_admin import ConnectionAdmin
+from zerotrust.server.ops.server_examination import ServerExamination
 from zerotrust.server.ops.service_admin import ServiceAdmin
 from zerotrust.server.portal.portal import Portal
 from zerotrust.server.proxy.load_shedding import LoadShedding
@@ -81,12 +84,14 @@ class DashboardServer(PortalServer):
         live: the sessions of agents.
         registry: the services of agents.
         streams: the event streams of all dashboards.
+        findings: findings of the next examination.
     """
 
     def __init__(self, store: Store, keys: IdentityKeys, folder: Path) -> None:
         super().__init__(store, keys)
         made, settings = authority(folder / "certs")
         self.live = FakeSessionControl()
+        self.findings: list[Finding] = []
         self.registry = Registry()
         self.load_shedding = LoadShedding(Limits())
         self.authorization = Authorization()
@@ -104,6 +109,12 @@ class DashboardServer(PortalServer):
             traffic=unobserved(Tasks()),
         )
         self.streams = EventStreams(interval=0.01)
+        self.examination = ServerExamination(
+            Tasks(),
+            config=ServerConfig,
+            facts=lambda: self.commands.doctor_facts(self.parts),
+            examine=self._examine,
+        )
         self.portal = self.build_with_dashboard()
 
     async def fill(self) -> None:
@@ -131,9 +142,18 @@ class DashboardServer(PortalServer):
         )
         await self.store.links.set_pin("party.example.com", "482913", actor="uid 0")
 
+    async def _examine(self, config: ServerConfig, *, facts: DoctorFacts) -> list[Finding]:
+        return self.findings
+
     def build_with_dashboard(self) -> Portal:
         """Return a portal with a dashboard, for the configuration in force."""
-        self.dashboard = Dashboard(self.site, self.parts, self.commands, self.streams)
+        self.dashboard = Dashboard(
+            self.site,
+            self.parts,
+            self.commands,
+            streams=self.streams,
+            examination=self.examination,
+        )
         return Portal(self.site, dashboard=self.dashboard.app)
 
 

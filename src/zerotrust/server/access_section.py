@@ -155,11 +155,7 @@ class AccessSection:
         if former is not None and self.service is None:
             await former.close()
         if self.service is not None and config.access is not None:
-            await self.service.apply(
-                config.access,
-                https_port=config.caddy.https_port,
-                country_of=prepared.country_of,
-            )
+            await self.service.apply(config, config.access, prepared.country_of)
         reserved = _reserved_hosts(config.access)
         if reserved != self._authorization.reserved:
             self._authorization.reserved = reserved

@@ -34,6 +34,7 @@ from zerotrust.server.agents.registry import Registry
 from zerotrust.server.dashboard.dashboard import Dashboard
 from zerotrust.server.dashboard.event_streams import MAX_STREAMS, EventStreams
 from zerotrust.server.ops.admin_commands import AdminCommands
+from zerotrust.server.ops.server_examination import ServerExamination
 from zerotrust.server.portal import jwks
 from zerotrust.server.portal.attempt_limits import AttemptLimits
 from zerotrust.server.portal.oidc import Providers
@@ -88,11 +89,14 @@ class AccessService:
         commands: AdminCommands,
     ) -> None:
         folder, https_port = Path(config.state.dir), config.caddy.https_port
+        self._config = config
         self._registry = registry
         self._commands = commands
         self._streams = EventStreams()
+        self._examination = ServerExamination(
+            tasks, config=lambda: self._config, facts=lambda: commands.doctor_facts(self)
+        )
         self._tasks = tasks
-        self._https_port = https_port
         self._running: list[asyncio.Task[None]] = []
         self.state = AccessState(database, access)
         self.people = People(self.state)
@@ -127,7 +131,7 @@ class AccessService:
     @property
     def https_port(self) -> int:
         """Return the port on which browsers reach all host names."""
-        return self._https_port
+        return self._config.caddy.https_port
 
     def served_by(self, host: str) -> tuple[str, ServiceAccess | None]:
         """Return the agent of a host name, empty without one, and its service's `access`."""
@@ -152,11 +156,13 @@ class AccessService:
         ):
             self._running.append(self._tasks.supervise(work, name))
 
-    async def apply(self, access: Access, *, https_port: int, country_of: CountryOf | None) -> None:
-        """Use another section `access`: requests that run are judged by it, too."""
-        self._https_port = https_port
+    async def apply(
+        self, config: ServerConfig, access: Access, country_of: CountryOf | None
+    ) -> None:
+        """Use another configuration: requests that run are judged by its section `access`, too."""
+        self._config = config
         self.gatekeeper.gates = _gates(access, country_of)
-        auth_origin = _origin(access.auth_host, https_port)
+        auth_origin = _origin(access.auth_host, self.https_port)
         self.gatekeeper.auth_origin = auth_origin
         self.providers.reconfigure(access, auth_origin=auth_origin)
         if self.gatekeeper.identity is not None:
@@ -197,14 +203,20 @@ class AccessService:
             tokens=self.tokens,
             links=self.links,
             keys=self.keys,
-            https_port=self._https_port,
+            https_port=self.https_port,
             logout_url=self.providers.logout_url,
             limits=self._limits,
             templates=self._templates,
         )
         dashboard = None
         if self.state.access.admin_host is not None:
-            dashboard = Dashboard(site, self, self._commands, self._streams).app
+            dashboard = Dashboard(
+                site,
+                self,
+                self._commands,
+                streams=self._streams,
+                examination=self._examination,
+            ).app
         keys = Route(jwks.PATH, jwks.jwks_endpoint(self.keys), methods=["GET"])
         providers = provider_routes(site, self.providers)
         return Portal(

@@ -20,6 +20,7 @@ from zerotrust.server.dashboard.audit_page import AuditPage
 from zerotrust.server.dashboard.connections_page import ConnectionsPage
 from zerotrust.server.dashboard.credentials_page import CredentialsPage
 from zerotrust.server.dashboard.dashboard_templates import CONFIRM_PATH, DashboardTemplates
+from zerotrust.server.dashboard.doctor_page import DoctorPage
 from zerotrust.server.dashboard.event_streams import EventStreams
 from zerotrust.server.dashboard.fragments import RenderedFragments
 from zerotrust.server.dashboard.live_page import FRAGMENT_FIELD
@@ -33,6 +34,7 @@ from zerotrust.server.ops.access_parts import AccessParts
 from zerotrust.server.ops.admin_commands import AdminCommands
 from zerotrust.server.ops.link_admin import LinkAdmin
 from zerotrust.server.ops.rule_admin import RuleAdmin
+from zerotrust.server.ops.server_examination import ServerExamination
 from zerotrust.server.ops.token_admin import TokenAdmin
 from zerotrust.server.ops.user_admin import UserAdmin
 from zerotrust.server.portal.browser_cookies import ensure_way
@@ -55,6 +57,7 @@ PAGES: Final = (
     PersonPage,
     CredentialsPage,
     AuditPage,
+    DoctorPage,
 )
 
 
@@ -65,15 +68,22 @@ class Dashboard:
         site: the parts that the sign-in pages share.
         access: the parts that decide about access.
         commands: commands about agents and the audit log.
-        streams: the event streams. They outlive a dashboard, which is replaced when the
-            configuration changes.
+        streams: the event streams.
+        examination: examines the server. Like the streams it outlives a dashboard, which is
+            replaced when the configuration changes.
 
     Attributes:
         app: the application; `server.portal.portal` adds the security headers.
     """
 
     def __init__(
-        self, site: Site, access: AccessParts, commands: AdminCommands, streams: EventStreams
+        self,
+        site: Site,
+        access: AccessParts,
+        commands: AdminCommands,
+        *,
+        streams: EventStreams,
+        examination: ServerExamination,
     ) -> None:
         def find() -> AccessParts:
             return access
@@ -88,6 +98,7 @@ class Dashboard:
             tokens=TokenAdmin(find),
             links=LinkAdmin(find),
             rules=RuleAdmin(find),
+            examination=examination,
             streams=streams,
             templates=templates,
             rendered=RenderedFragments(templates.render),

@@ -29,6 +29,7 @@ NAVIGATION: Final = (
     ("/people", "People"),
     ("/machines", "Machines, apps, links"),
     ("/audit", "Audit"),
+    ("/doctor", "Doctor"),
 )
 """Path and name of each section."""
 

@@ -16,6 +16,7 @@ from zerotrust.server.dashboard.visits import Visit, checked_form, visit_of
 from zerotrust.server.ops.admin_commands import AdminCommands
 from zerotrust.server.ops.link_admin import LinkAdmin
 from zerotrust.server.ops.rule_admin import RuleAdmin
+from zerotrust.server.ops.server_examination import ServerExamination
 from zerotrust.server.ops.token_admin import TokenAdmin
 from zerotrust.server.ops.user_admin import UserAdmin
 from zerotrust.server.portal.site import Site
@@ -29,6 +30,7 @@ class DashboardParts:
         site: configuration and clock, as the sign-in pages use them.
         gates: returns the gates in force.
         commands, users, tokens, links, rules: the commands, the same as those of the admin API.
+        examination: examines the server.
     """
 
     site: Site
@@ -38,6 +40,7 @@ class DashboardParts:
     tokens: TokenAdmin
     links: LinkAdmin
     rules: RuleAdmin
+    examination: ServerExamination
     streams: EventStreams
     templates: DashboardTemplates
     rendered: RenderedFragments

@@ -29,6 +29,7 @@ PATHS = [
     "/people/show?user=ben",
     "/machines",
     "/audit",
+    "/doctor",
 ]
 
 
