@@ -52,6 +52,8 @@ class UrlProbes:
         address: the address that was dialled.
         ping: ping of the host name.
         proven: the ping proves this installation; None if its authority is not known here.
+        withheld: the reason why the requests do not show the token; empty if they do, or there is
+            none.
         get: the request itself.
         upgrade: a WebSocket handshake at the same URL.
     """
@@ -60,6 +62,7 @@ class UrlProbes:
     address: str = ""
     ping: TimedAttempt | None = None
     proven: bool | None = None
+    withheld: str = ""
     get: TimedAttempt | None = None
     upgrade: TimedAttempt | None = None
 
@@ -103,7 +106,8 @@ async def trace(
     Args:
         facts: of the running server, if this is its machine.
         roots: of this installation; none if they are not known here.
-        token: the secret of a machine or app, which the requests show.
+        token: the secret of a machine or app. The requests show it only to a server of 0Trust whose
+            certificate is trusted.
     """
     probes = await probe_url(
         asked, roots=roots, token=token, step_timeout=step_timeout, request_timeout=request_timeout
@@ -140,18 +144,23 @@ async def probe_url(
         target=(PING_PREFIX + nonce).decode(),
     )
     for address in lookup.addresses:
-        ping = await attempt(replace(target, address=address), step_timeout=step_timeout)
-        probes = replace(probes, address=address, ping=ping)
-        if ping.failed_at != "tcp":
+        tried = await attempt(replace(target, address=address), step_timeout=step_timeout)
+        probes = replace(probes, address=address, ping=tried)
+        if tried.failed_at != "tcp":
             break
-    if probes.ping is None or probes.ping.failed_at is not None:
+    ping = probes.ping
+    if ping is None or ping.failed_at is not None:
         return probes
     target = replace(target, address=probes.address, target=asked.target)
-    answer = parse_answer(probes.ping.body)
+    answer = parse_answer(ping.body)
     if answer is not None and roots:
         wanted = {proof(root, asked.host, nonce) for root in roots}
         probes = replace(probes, proven=bool(wanted & {*answer.proofs}))
-    fields: Fields = (("Authorization", f"Bearer {token}"),) if token else ()
+    fields: Fields = ()
+    if token:
+        withheld = _reason_to_withhold(asked, ping, probes.proven)
+        probes = replace(probes, withheld=withheld)
+        fields = () if withheld else (("Authorization", f"Bearer {token}"),)
     get = await attempt(replace(target, fields=fields), step_timeout=request_timeout)
     upgrade = None
     if get.status:
@@ -159,6 +168,17 @@ async def probe_url(
         handshake = replace(target, fields=(*websocket_fields(origin), *fields))
         upgrade = await attempt(handshake, step_timeout=request_timeout)
     return replace(probes, get=get, upgrade=upgrade)
+
+
+def _reason_to_withhold(asked: TracedUrl, ping: TimedAttempt, proven: bool | None) -> str:
+    """Return the reason why this server must not see a token; empty if it may."""
+    if not asked.secured:
+        return "the connection is not encrypted"
+    if ping.untrusted:
+        return "the certificate is not trusted"
+    if parse_answer(ping.body) is None:
+        return "the answer to the ping is not one of 0Trust"
+    return "the server has another authority" if proven is False else ""
 
 
 def judge_probes(
@@ -181,7 +201,11 @@ def judge_probes(
         if hop.outcome == "ended":
             return _ended(asked, hops)
     if probes.get is not None:
-        hops += _request_hops(asked, probes.get, ping, fact)
+        first, *others = _request_hops(asked, probes.get, ping, fact)
+        if probes.withheld:
+            seen = f"{first.seen}; the token was not sent: {probes.withheld}"
+            first = first.model_copy(update={"seen": seen})
+        hops += [first, *others]
         if not any(hop.outcome == "ended" for hop in hops) and probes.upgrade is not None:
             hops.append(_upgrade(asked, probes.upgrade))
     return _ended(asked, hops)

@@ -1,7 +1,8 @@
 """One HTTP/1.1 request on a new connection, with the time of each step, for diagnosis.
 
 A failed step is a result, not an error. If a certificate cannot be verified, the request is
-repeated without verification: the result then has the reason and the certificate that came.
+repeated without verification: the result then has the reason and the certificate that came. The
+repeated request has no credential, because anyone may have answered.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ import contextlib
 import ssl
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 import h11
@@ -107,7 +108,8 @@ async def attempt(target: Target, *, step_timeout: float = TIMEOUT) -> TimedAtte
     if refused is None:
         return course
     again = TimedAttempt(untrusted=refused)
-    await _attempt(target, unverified(), again, step_timeout)
+    fields = tuple(one for one in target.fields if one[0].lower() != "authorization")
+    await _attempt(replace(target, fields=fields), unverified(), again, step_timeout)
     return again
 
 

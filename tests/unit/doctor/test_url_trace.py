@@ -124,17 +124,68 @@ async def test_tls(tmp_path: Path) -> None:
     assert "no agent has registered" in nobody.hops[-1].fix
 
 
-async def test_a_token_is_shown() -> None:
+async def shown_to(
+    folder: Path,
+    trusts: bool = True,
+    scheme: str = "https",
+    ping: bytes | None = None,
+    **options: Any,
+) -> tuple[list[bool], Trace]:
+    """Return for each request of a trace whether it shows the token, and the trace."""
     heads: list[str] = []
 
     def script(head: str) -> bytes:
         heads.append(head)
-        return pong(head) if "/.0trust/ping" in head else OK
+        if "/.0trust/ping" in head:
+            return pong(head) if ping is None else ping
+        return SWITCHED if "Upgrade: websocket" in head else OK
 
-    async with scripted(script) as port:
-        await trace(parse_url(f"http://app.localhost:{port}/"), token="0t_m_x", step_timeout=1)
-    shown = [bool(re.search("Authorization: Bearer 0t_m_x\r\n", head)) for head in heads]
+    root = ForeignCertificate.root("Test CA")
+    issued = root.issue("app", dns=("app.localhost",))
+    store = folder / "roots.pem"
+    store.write_bytes(root.pem if trusts else ForeignCertificate.root("Other CA").pem)
+    tls = server_tls(issued, folder) if scheme == "https" else None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(store))
+        async with scripted(script, tls=tls) as port:
+            url = parse_url(f"{scheme}://app.localhost:{port}/")
+            found = await trace(url, token="0t_m_x", step_timeout=1, **options)
+    return [bool(re.search("Authorization: Bearer 0t_m_x\r\n", one)) for one in heads], found
+
+
+@pytest.mark.parametrize("roots", [(), (ROOT,)])
+async def test_a_token_is_shown_to_a_server_of_0trust(
+    roots: tuple[bytes, ...], tmp_path: Path
+) -> None:
+    shown, found = await shown_to(tmp_path, roots=roots)
     assert shown == [False, True, True]
+    assert found.ends_at is None
+    assert not any("token" in hop.seen for hop in found.hops)
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"trusts": False}, "the certificate is not trusted"),
+        ({"scheme": "http"}, "the connection is not encrypted"),
+        (
+            {"ping": status(404, "X-0Trust-Error: unknown_host")},
+            "the answer to the ping is not one of 0Trust",
+        ),
+        ({"ping": OK}, None),
+        ({"roots": (OTHER,)}, None),
+    ],
+)
+async def test_a_token_is_not_shown_to_strangers(
+    given: dict[str, Any], reason: str | None, tmp_path: Path
+) -> None:
+    shown, found = await shown_to(tmp_path, **given)
+    assert shown == [False, False, False]
+    if reason is None:  # the trace ends before the request
+        assert found.ends_at in ("caddy", "server")
+        return
+    policy = next(hop for hop in found.hops if hop.name == "policy")
+    assert policy.seen == f"lets the request pass; the token was not sent: {reason}"
 
 
 def facts(*hosts: HostFact) -> DoctorFacts:

@@ -1,6 +1,7 @@
 """Tests of zerotrust.net.timed_request: real sockets, plain and TLS."""
 
 import ssl
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,20 @@ async def test_certificates(tmp_path: Path) -> None:
         assert (course.status, course.certificate) == (200, issued.der)
         assert reason in course.untrusted
     assert (only_tls.status, only_tls.failed_at) == (0, None)
+
+
+async def test_a_repeated_request_has_no_credential(tmp_path: Path) -> None:
+    heads: list[str] = []
+
+    def script(head: str) -> bytes:
+        heads.append(head)
+        return OK
+
+    issued = ForeignCertificate.root("Test CA").issue("app", dns=("app.example.com",))
+    fields = (("authorization", "Bearer 0t_m_x"), ("X-A", "b"))
+    async with scripted(script, tls=server_tls(issued, tmp_path)) as port:
+        target = at(port, tls=ssl.create_default_context(), server_name="app.example.com")
+        course = await attempt(replace(target, fields=fields))
+    assert (course.status, bool(course.untrusted)) == (200, True)
+    assert "X-A: b\r\n" in heads[0]
+    assert "0t_m_x" not in heads[0]
