@@ -74,7 +74,7 @@ class DirectionStats(NamedTuple):
         messages: messages that have begun.
         compressed: frames with the bit that permessage-deflate sets (RSV1).
         largest_frame: payload of the largest frame, in bytes.
-        largest_message: payload of the largest message so far, in bytes as sent.
+        largest_message: payload of the largest message or invalid control frame, as sent.
         sizes: number of frames in each of the `SIZES` classes.
     """
 
@@ -311,7 +311,10 @@ class FrameMeter:
             self.closed = True
         if kind == _RESERVED or length > MAX_CONTROL_BYTES or first & 0xF0 != _FIN:
             self.sound = False
-        if length <= MAX_CONTROL_BYTES:
+        if length > MAX_CONTROL_BYTES:
+            # No valid control frame (s5.5), so limits on messages hold for it.
+            self._largest_fragmented = max(self._largest_fragmented, length)
+        else:
             payload = frame[size:]
             if frame[1] & _MASKED:
                 payload = unmasked(payload, frame[size - 4 : size])

@@ -38,8 +38,10 @@ def test_a_message_that_just_fits(size: int) -> None:
         [Frame(0x82, bytes(1001), masked=True).data],
         [Frame(0x82, bytes(1001), masked=True).data[:8]],
         [Frame(0x02, bytes(600)).data, Frame(0x00, bytes(400)).data, Frame(0x80, bytes(1)).data],
+        [b"\x89\xff" + (1 << 30).to_bytes(8, "big") + b"mask"],
+        [b"\x8b\xfe" + (1001).to_bytes(2, "big") + b"mask"],
     ],
-    ids=["whole", "header alone", "fragments"],
+    ids=["whole", "header alone", "fragments", "ping", "reserved opcode"],
 )
 def test_a_message_that_is_too_large(sent: list[bytes]) -> None:
     sender = Sender(ClientLimits(max_message=1000))
