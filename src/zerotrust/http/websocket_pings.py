@@ -59,8 +59,15 @@ class ClientPings:
         self.waiting = False
         """A Pong is due, so the client's bytes have to pass `without_pong`."""
 
-    def look(self, meter: WebSocketMeter) -> Quiet:
-        """Look whether anything has moved since the last call, `LOOKS` times in each interval."""
+    def look(self, meter: WebSocketMeter, *, is_reading: bool = True) -> Quiet:
+        """Look whether anything has moved since the last call, `LOOKS` times in each interval.
+
+        Args:
+            is_reading: False while the server takes nothing from the client, whose Pong may wait.
+        """
+        if not is_reading:
+            self._unanswered = 0
+            return Quiet.BUSY
         client, backend = meter.client, meter.backend
         if self.waiting and client.bytes == self._asked_at:
             self._unanswered += 1

@@ -136,6 +136,11 @@ class Channel:
         if self.transport is not None:
             self.transport.resume_reading()
 
+    @property
+    def is_reading(self) -> bool:
+        """The connection is open, and reading is not paused."""
+        return self.transport is not None and self.transport.is_reading()
+
     def as_protocol(self) -> asyncio.Protocol:
         """Return the channel as the type that the loop's functions expect."""
         return cast("asyncio.Protocol", self)

@@ -91,6 +91,18 @@ def test_a_client_that_says_something_else_is_alive() -> None:
     assert quiet.client(late) == b""
 
 
+def test_a_client_from_which_the_server_does_not_read_is_alive() -> None:
+    quiet = Quieted()
+    pong = quiet.ping()
+    assert quiet.look() is Quiet.BUSY
+    assert [quiet.pings.look(quiet.meter, is_reading=False) for _ in range(5)] == [Quiet.BUSY] * 5
+    assert quiet.look() is Quiet.BUSY
+    assert quiet.client(pong) == b""
+    assert quiet.pings.look(quiet.meter, is_reading=False) is Quiet.BUSY
+    quiet.ping()
+    assert [quiet.look(), quiet.look()] == [Quiet.BUSY, Quiet.DEAD]
+
+
 def test_a_late_pong_of_an_earlier_ping_is_cut_out_too() -> None:
     quiet = Quieted()
     first = quiet.ping()

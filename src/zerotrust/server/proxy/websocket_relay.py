@@ -329,7 +329,7 @@ class WebSocketRelay(Relay):
             return
         if pings is None:
             return
-        found = pings.look(meter)
+        found = pings.look(meter, is_reading=connection.is_reading)
         if found is Quiet.DEAD:
             self._note_end(EDGE, ABNORMAL, "no answer to a ping")
             self._break_off(connection, "the client does not answer")

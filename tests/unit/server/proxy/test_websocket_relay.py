@@ -10,9 +10,11 @@ from tests.unit.server.open_websocket import relay_of, websocket
 from tests.unit.server.proxy_fixture import ProxyFixture, lose_link
 from zerotrust.http.websocket_frames import close_frame
 from zerotrust.http.websocket_meter import WebSocketStats
+from zerotrust.http.websocket_pings import ClientPings, Quiet
 from zerotrust.server.proxy.shaping import ShapedRelay
 from zerotrust.server.proxy.websocket_relay import WebSocketRelay, who_ended
 from zerotrust.tunnel.codes import Code
+from zerotrust.tunnel.window import DEFAULT_WINDOW
 
 pytestmark = pytest.mark.anyio
 
@@ -435,6 +437,38 @@ async def test_a_client_that_does_not_answer_is_gone() -> None:
     await proxy.hear()
     assert ended(proxy) == ("edge", "1006")
     assert next(iter(proxy.agent.sinks.values())).over is not None
+
+
+async def test_a_client_that_waits_for_its_backend_is_not_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks, look = [0], ClientPings.look
+
+    def counted(self: ClientPings, *args: Any, **options: Any) -> Quiet:
+        looks[0] += 1
+        return look(self, *args, **options)
+
+    monkeypatch.setattr(ClientPings, "look", counted)
+    proxy = await websocket(ping=0.01)
+    frame, sent = Frame(0x82, bytes(DEFAULT_WINDOW), masked=True).data, b""
+    while proxy.connection.is_reading:
+        proxy.connection.data_received(frame)
+        sent += frame
+    before = looks[0]
+    async with asyncio.timeout(5):
+        while looks[0] < before + 5:
+            await asyncio.sleep(0.001)
+    assert not proxy.transport.is_aborted
+    stream, sink = proxy.last
+    taken = 0
+    while not proxy.connection.is_reading:
+        assert await proxy.hear() == b""
+        proxy.agent.session.consumed(stream, len(sink.body) - taken, 0.0)
+        taken = len(sink.body)
+    await proxy.hear()
+    assert bytes(sink.body) == sent
+    proxy.connection.data_received(await next_ping(proxy))
+    assert not proxy.ingress.websockets_closed
 
 
 async def test_bytes_that_are_held_back_pass_at_the_end() -> None:
