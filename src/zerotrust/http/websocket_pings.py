@@ -38,6 +38,7 @@ class ClientPings:
     """
 
     __slots__ = (
+        "_answered",
         "_asked_at",
         "_held",
         "_left",
@@ -51,13 +52,14 @@ class ClientPings:
     def __init__(self, prefix: bytes) -> None:
         self._prefix = prefix
         self._number = 0
+        self._answered = 0
         self._moved = -1
         self._asked_at = 0
         self._unanswered = 0
         self._held = b""
         self._left = 0
         self.waiting = False
-        """A Pong is due, so the client's bytes have to pass `without_pong`."""
+        """The last Ping has no Pong yet, so the client's bytes have to pass `without_pong`."""
 
     def look(self, meter: WebSocketMeter, *, is_reading: bool = True) -> Quiet:
         """Look whether anything has moved since the last call, `LOOKS` times in each interval.
@@ -95,8 +97,11 @@ class ClientPings:
         return ping_frame(payload)
 
     def without_pong(self, data: bytes) -> bytes:
-        """Return the client's bytes without the Pong; a frame that may be one is held back until
-        it is complete."""
+        """Return the client's bytes without the Pongs; a frame that may be one is held back until
+        it is complete.
+
+        A client may answer only the last Ping, so its Pong answers those before it too (s5.5.3).
+        """
         data, self._held = self._held + data, b""
         if self._left > len(data):
             self._left -= len(data)
@@ -112,10 +117,16 @@ class ClientPings:
                 if end - at < size + length:
                     break
                 frame = data[at : at + size + length]
-                if self._is_answer(frame, size):
-                    self.waiting = False
+                number = self._number_in(frame, size)
+                if self._answered < number <= self._number:
+                    self._answered = number
                     self._moved += len(frame)
-                    return data[:at] + data[at + len(frame) :]
+                    data = data[:at] + data[at + len(frame) :]
+                    end -= len(frame)
+                    self.waiting = number < self._number
+                    if not self.waiting:
+                        return data
+                    continue
             at += size + length
         if at > end:
             self._left = at - end
@@ -128,8 +139,11 @@ class ClientPings:
         held, self._held = self._held, b""
         return held
 
-    def _is_answer(self, frame: bytes, size: int) -> bool:
+    def _number_in(self, frame: bytes, size: int) -> int:
+        """Return the number of the Ping that a Pong answers; 0 if it is none of ours."""
         payload = frame[size:]
         if size > 2:
             payload = unmasked(payload, frame[size - 4 : size])
-        return payload.startswith(self._prefix)
+        if not payload.startswith(self._prefix):
+            return 0
+        return int.from_bytes(payload[-_NUMBER_BYTES:], "big")

@@ -110,8 +110,33 @@ def test_a_late_pong_of_an_earlier_ping_is_cut_out_too() -> None:
     quiet.look()
     second = quiet.ping()
     assert quiet.client(first) == b""
-    assert quiet.client(second) == second  # an unsolicited Pong, which backends ignore
-    assert quiet.client(TEXT) == TEXT
+    assert quiet.client(TEXT + second + first + TEXT) == TEXT + first + TEXT
+    assert not quiet.pings.waiting
+
+
+@pytest.mark.parametrize("one_piece", [True, False])
+def test_the_pongs_of_two_pings_are_both_cut_out(one_piece: bool) -> None:
+    quiet = Quieted()
+    first = quiet.ping()
+    quiet.client(TEXT)
+    quiet.look()
+    second = quiet.ping()
+    sent = first + TEXT + second + TEXT
+    size = len(sent) if one_piece else 1
+    passed = [quiet.client(sent[at : at + size]) for at in range(0, len(sent), size)]
+    assert b"".join(passed) == TEXT + TEXT
+    assert not quiet.pings.waiting
+    assert quiet.look() is Quiet.BUSY
+    quiet.ping()
+
+
+def test_the_pong_of_the_last_ping_answers_those_before() -> None:
+    quiet = Quieted()
+    quiet.ping()
+    quiet.client(TEXT)
+    quiet.look()
+    assert quiet.client(quiet.ping()) == b""
+    assert not quiet.pings.waiting
 
 
 @pytest.mark.parametrize(
@@ -120,6 +145,7 @@ def test_a_late_pong_of_an_earlier_ping_is_cut_out_too() -> None:
         Frame(0x8A, b"not ours at", masked=True).data,
         Frame(0x8A, b"same size...", masked=True).data,
         Frame(0x82, PREFIX + b"\x00\x00\x00\x01", masked=True).data,
+        Frame(0x8A, PREFIX + b"\x00\x00\x00\x02", masked=True).data,
     ],
 )
 def test_other_frames_pass(other: bytes) -> None:
