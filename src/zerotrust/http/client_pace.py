@@ -12,6 +12,8 @@ from zerotrust.limits.gcra import Pace
 
 BURST_SECONDS: Final = 1.0
 """Time for which bytes of the rate may come at once."""
+MAX_HEADER_BYTES: Final = 14
+"""Bytes of the longest header of a frame (RFC 6455 s5.2)."""
 
 
 class ClientLimits(NamedTuple):
@@ -48,8 +50,10 @@ class ClientPace:
         if limits.messages is not None:
             self._messages = Pace(limits.messages, limits.burst)
         if limits.byte_rate is not None:
-            # A message of the largest size is legal, however slow the rate.
-            burst = max(limits.byte_rate * BURST_SECONDS, limits.max_message or 0)
+            burst = limits.byte_rate * BURST_SECONDS
+            if limits.max_message is not None:
+                # A frame with a message of the largest size is legal, however slow the rate.
+                burst = max(burst, limits.max_message + MAX_HEADER_BYTES)
             self._bytes = Pace(limits.byte_rate, burst)
         self._seen_messages = 0
         self._seen_bytes = 0
