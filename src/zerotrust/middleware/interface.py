@@ -34,6 +34,7 @@ class Request:
         unix_time: seconds since 1970, to check the expiry of tokens.
         counted: handlers that counted the request when it ran through a chain before; they do not
             count it again.
+        scheme: `http` or `https`, as the client used it.
         who: the credential with which the request has passed the server's rules; None without one.
 
     Attributes:
@@ -48,6 +49,7 @@ class Request:
         "method",
         "required",
         "response_edits",
+        "scheme",
         "target",
         "unix_time",
         "who",
@@ -60,6 +62,7 @@ class Request:
         client: bytes,
         unix_time: float,
         counted: Counted | None = None,
+        scheme: bytes = b"https",
         who: Credential | None = None,
     ) -> None:
         self.method = head.method
@@ -67,6 +70,7 @@ class Request:
         self.fields = head.fields
         self.client = client
         self.unix_time = unix_time
+        self.scheme = scheme
         self.who = who
         self.counted: Counted = {} if counted is None else counted
         self.edits: list[Edit] = []

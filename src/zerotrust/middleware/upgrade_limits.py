@@ -40,17 +40,18 @@ class UpgradeOrigins:
         if not values:
             return None
         origin = values[0].lower()
-        if len(values) == 1 and (origin in self._origins or _is_own(origin, fields.host_field)):
+        if len(values) == 1 and (origin in self._origins or _is_own(origin, request)):
             return None
         return _REFUSED
 
 
-def _is_own(origin: bytes, host_field: bytes) -> bool:
+def _is_own(origin: bytes, request: Request) -> bool:
+    """Return True if scheme, host and port of an origin are those of the request."""
     scheme, separator, host = origin.partition(b"://")
-    port = {b"https": b":443", b"http": b":80"}.get(scheme)
-    if not separator or port is None:
+    if not separator or scheme != request.scheme:
         return False
-    return host.removesuffix(port) == host_field.lower().removesuffix(port)
+    port = b":80" if scheme == b"http" else b":443"
+    return host.removesuffix(port) == request.fields.host_field.lower().removesuffix(port)
 
 
 class HandshakeLimit:

@@ -21,12 +21,17 @@ def request(
     target: str = "/",
     client: str = "203.0.113.9",
     unix_time: float = 1_000_000.0,
+    scheme: str = "https",
+    host: str = "App.example.com:443",
 ) -> Request:
-    raw = f"{method} {target} HTTP/1.1\r\nHost: App.example.com:443\r\n" + "".join(
+    raw = f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n" + "".join(
         f"{line}\r\n" for line in lines
     )
     return Request(
-        parse_request(raw.encode("latin-1") + b"\r\n"), client=client.encode(), unix_time=unix_time
+        parse_request(raw.encode("latin-1") + b"\r\n"),
+        client=client.encode(),
+        unix_time=unix_time,
+        scheme=scheme.encode(),
     )
 
 

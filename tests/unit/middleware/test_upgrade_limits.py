@@ -15,7 +15,7 @@ OWN = "Origin: https://app.example.com"
         ((), True),
         ((OWN,), True),
         (("Origin: https://APP.example.com:443",), True),
-        (("Origin: http://app.example.com:443",), True),
+        (("Origin: http://app.example.com:443",), False),
         (("Origin: http://app.example.com",), False),
         (("Origin: https://app.example.com:8443",), False),
         (("Origin: https://other.example.com",), True),
@@ -31,6 +31,24 @@ def test_pages_of_other_origins_are_refused(fields: tuple[str, ...], passes: boo
     answer = origins.request(request(*UPGRADE, *fields), 0.0)
     assert (answer is None) is passes
     assert answer is None or (answer.status, answer.code) == (403, "origin_refused")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "origin", "passes"),
+    [
+        ("http", "http://app.example.com", True),
+        ("http", "http://app.example.com:80", True),
+        ("http", "https://app.example.com", False),
+        ("https", "https://app.example.com", True),
+        ("https", "http://app.example.com", False),
+        ("https", "http://app.example.com:80", False),
+    ],
+)
+def test_a_page_by_the_other_scheme_is_of_another_origin(
+    scheme: str, origin: str, passes: bool
+) -> None:
+    asked = request(*UPGRADE, f"Origin: {origin}", scheme=scheme, host="app.example.com")
+    assert (UpgradeOrigins([]).request(asked, 0.0) is None) is passes
 
 
 def test_other_requests_have_any_origin() -> None:

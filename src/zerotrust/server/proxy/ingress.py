@@ -286,6 +286,7 @@ class Ingress:
                 client=context.client,
                 unix_time=time(),
                 counted=context.counted,
+                scheme=context.scheme,
                 who=context.who,
             )
             decision = chain.run(request, self._loop.time())
