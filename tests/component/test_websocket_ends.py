@@ -167,7 +167,7 @@ async def test_the_browser_is_gone(chain: Chain) -> None:
             elif isinstance(socket, H2Socket):
                 socket.reset()
 
-    assert await ended_by(chain, WS, vanish) == {("edge", "1006"): 4}
+    assert await ended_by(chain, WS, vanish) == {("connection", "1006"): 4}
 
 
 async def test_the_backend_closes(chain: Chain) -> None:

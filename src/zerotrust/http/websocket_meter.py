@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from zerotrust.http.websocket_frames import header_size, payload_size
 
 CLIENT: Final = "client"
-EDGE: Final = "edge"
+CONNECTION: Final = "connection"
 SERVER: Final = "server"
 TUNNEL: Final = "tunnel"
 AGENT: Final = "agent"
@@ -21,7 +21,7 @@ BACKEND: Final = "backend"
 """Who has ended a WebSocket.
 
 `client` and `backend` have sent the first Close frame; without one, `backend` has closed or broken
-off its connection. `edge`: the connection of the browser, or of Caddy, ended without one. `server`:
+off its connection. `connection`: that of the browser, or of Caddy, was lost without one. `server`:
 a limit, a rule, a restart or a revocation. `tunnel`: the link to the agent was lost for good.
 `agent`: it went away, or applied a limit of its own.
 """
@@ -365,10 +365,11 @@ class WebSocketMeter:
         """The first cause of the end; None while there is none."""
         return self.control.end
 
-    def note_end(self, by: str, code: int = ABNORMAL, reason: str = "") -> None:
-        """Record the end, unless an earlier one is known."""
+    def note_end(self, by: str, code: int = ABNORMAL, reason: str = "") -> WebSocketEnd:
+        """Record the end, unless an earlier one is known; return the first."""
         if self.control.end is None:
             self.control.end = WebSocketEnd(by, code, reason)
+        return self.control.end
 
     def stats(self) -> WebSocketStats:
         """Return the counts so far."""

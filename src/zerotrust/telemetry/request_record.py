@@ -43,7 +43,8 @@ class RequestRecord:
         upstream: address that the agent has sent it to; empty if the agent does not report it.
         subject: the user, machine, app, link or PIN behind the request; empty if unknown.
         error: error code, as in `X-0Trust-Error`; empty if nothing failed.
-        ended_by: `client`, `server`, `tunnel`, `agent` or `backend`.
+        ended_by: `client`, `server`, `tunnel`, `agent` or `backend`; `connection` if the client's
+            connection was lost without the Close frame of a WebSocket.
         tries: number of times that it was forwarded.
         trace: the request's place in a trace; None without tracing.
         waited: seconds in which it waited for its agent, a verification or other servers.

@@ -10,7 +10,7 @@ from zerotrust.http.websocket_meter import (
     ABNORMAL,
     BACKEND,
     CLIENT,
-    EDGE,
+    CONNECTION,
     NO_STATUS,
     OPCODES,
     SERVER,
@@ -231,7 +231,7 @@ def test_the_first_close_frame_says_who_has_ended_it(
     tracked = meter()
     tracked.client.feed(Frame(0x88, payload, masked=True).data)
     tracked.backend.feed(close_frame(1011, "echo"))
-    tracked.note_end(EDGE)
+    tracked.note_end(CONNECTION)
     assert tracked.end == WebSocketEnd(CLIENT, code, reason)
 
 
@@ -240,7 +240,7 @@ def test_an_end_without_a_close_frame() -> None:
     tracked.backend.feed(b"\x81\x02h")
     assert tracked.stats().end is None
     tracked.note_end(SERVER, reason="revoked")
-    tracked.note_end(EDGE)
+    tracked.note_end(CONNECTION)
     assert tracked.stats().end == WebSocketEnd(SERVER, ABNORMAL, "revoked")
 
 

@@ -31,6 +31,7 @@ async def websocket(
         assert registration.policy is not None
         settings = WebSocketSettings(None, ping)
         registration.policy = replace(registration.policy, websocket=settings)
+    proxy.observe()
     await proxy.ask("GET /", "Connection: Upgrade", f"Upgrade: {protocol}")
     switched = SWITCHED.replace(b"websocket", protocol.encode()) + lines
     await proxy.answer(switched, kind=KIND_TUNNEL)

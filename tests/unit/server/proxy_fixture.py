@@ -21,6 +21,7 @@ from zerotrust.server.proxy.ingress import Ingress
 from zerotrust.server.proxy.load_shedding import LoadShedding
 from zerotrust.server.proxy.pending_requests import PendingRequests
 from zerotrust.server.proxy.verification_pool import VerificationPool
+from zerotrust.telemetry.request_record import RequestRecord
 from zerotrust.tunnel.binary import RequestOpen, pack_head, unpack_open
 from zerotrust.tunnel.codes import KIND_LENGTH
 from zerotrust.tunnel.stream import Stream
@@ -74,6 +75,7 @@ class ProxyFixture:
         self.agent_session = join(self.registry, "home", self.pair.server.session)
         self.register(policy)
         self.ingress = build_ingress(self.registry, tasks=self.tasks, overload=overload, api=api)
+        self.records: list[RequestRecord] = []
         self.connect()
 
     def connect(self) -> None:
@@ -82,6 +84,10 @@ class ProxyFixture:
             WriteCoalescer(asyncio.get_running_loop()), self.ingress, set()
         )
         self.transport = FakeTransport(self.connection.as_protocol())
+
+    def observe(self) -> None:
+        """Collect the records of finished requests from now on."""
+        self.ingress.observers = (self.records.append,)
 
     def register(
         self, policy: dict[str, Any] | None, hosts: tuple[str, ...] = ("app.example.com",)

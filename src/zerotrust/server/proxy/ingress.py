@@ -28,7 +28,7 @@ from zerotrust.http.ping import PING_LENGTH
 from zerotrust.http.websocket_handshake import TUNNEL_PATH
 from zerotrust.http.websocket_meter import (
     ABNORMAL,
-    EDGE,
+    CONNECTION,
     WebSocketEnd,
     WebSocketMeter,
     code_label,
@@ -495,7 +495,7 @@ class Ingress:
     def websocket_closed(self, context: RequestContext, meter: WebSocketMeter) -> None:
         """Log and count a WebSocket that has ended (websocket_relay.WebSocketOwner)."""
         stats = meter.stats()
-        by, code, reason = stats.end or WebSocketEnd(EDGE, ABNORMAL, "")
+        by, code, reason = stats.end or WebSocketEnd(CONNECTION, ABNORMAL, "")
         self.websockets_closed[by, code_label(code)] += 1
         _log.info(
             "websocket closed",

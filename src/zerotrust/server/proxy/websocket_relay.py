@@ -22,7 +22,7 @@ from zerotrust.http.websocket_meter import (
     ABNORMAL,
     AGENT,
     BACKEND,
-    EDGE,
+    CONNECTION,
     SERVER,
     TUNNEL,
     FrameMeter,
@@ -39,7 +39,7 @@ from zerotrust.tunnel.error_codes import error_for
 from zerotrust.tunnel.session import EndedBy, Session
 from zerotrust.tunnel.stream import StreamState
 
-FAREWELL_SECONDS: Final = 0.5
+PENDING_CLOSE_SECONDS: Final = 0.5
 """Time for the frame that the backend is sending, before a client that has exceeded a limit is
 broken off without a Close frame."""
 _PING_PREFIX_BYTES: Final = 8
@@ -70,7 +70,7 @@ class WebSocketOwner(RelayOwner, Protocol):
         """Log and count a WebSocket that has ended; called once, after its 101."""
 
 
-class Farewell(NamedTuple):
+class PendingClose(NamedTuple):
     """Close frame to the client, due when the current frame of the backend has ended.
 
     Attributes:
@@ -95,9 +95,9 @@ class WebSocketRelay(Relay):
     __slots__ = (
         "_backend",
         "_client",
-        "_farewell",
         "_meter",
         "_pace",
+        "_pending_close",
         "_ping_interval",
         "_pings",
         "_timer",
@@ -121,7 +121,7 @@ class WebSocketRelay(Relay):
         self._meter: WebSocketMeter | None = None
         self._client: FrameMeter | None = None
         self._backend: FrameMeter | None = None
-        self._farewell: Farewell | None = None
+        self._pending_close: PendingClose | None = None
         self._pace: ClientPace | None = None
         self._pings: ClientPings | None = None
         self._ping_interval = 0.0
@@ -153,14 +153,15 @@ class WebSocketRelay(Relay):
             if self._connection is None or not (data or end):
                 return
         if end:
-            self._note_end(EDGE)
+            self._note_end(CONNECTION)
         if not self._session.send_data(self.stream, data, end=end) and self._connection is not None:
             self._connection.pause_reading()
         if end and self.stream.receiving is StreamState.DONE:
             self._over()
 
     def aborted(self) -> None:
-        self._note_end(EDGE)
+        if self._meter is not None:
+            self._note_end(CONNECTION)
         super().aborted()
         self._over()
 
@@ -175,10 +176,10 @@ class WebSocketRelay(Relay):
         if backend is None or self._connection is None:
             super().withdraw(reason)
         elif backend.between or backend.closed:
-            farewell = Farewell(
+            pending = PendingClose(
                 SERVER, "access_ended", POLICY_VIOLATION, reason, Code.CANCELLED, final=True
             )
-            self._leave(self._connection, backend, farewell)
+            self._leave(self._connection, backend, pending)
         else:
             self._note_end(SERVER, ABNORMAL, reason)
             super().withdraw(reason)
@@ -192,8 +193,10 @@ class WebSocketRelay(Relay):
         connection, backend = self._connection, self._backend
         if connection is not None and backend is not None and not backend.closed:
             by = AGENT if by_agent else SERVER
-            farewell = Farewell(by, "going_away", SERVICE_RESTART, "", Code.GOING_AWAY, final=False)
-            self._leave(connection, backend, farewell)
+            pending = PendingClose(
+                by, "going_away", SERVICE_RESTART, "", Code.GOING_AWAY, final=False
+            )
+            self._leave(connection, backend, pending)
 
     # ---- from the agent (tunnel.stream.StreamSink)
 
@@ -202,17 +205,18 @@ class WebSocketRelay(Relay):
         if backend is None or connection is None:
             super().data(payload, end=end)
             return
-        farewell = self._farewell
-        if farewell is not None:
+        pending = self._pending_close
+        if pending is not None:
             payload = payload[: backend.until_end(payload)]
         backend.feed(payload)
-        if farewell is not None and backend.between:
+        if pending is not None and backend.between:
             connection.respond_data(payload)
-            self._leave(connection, backend, farewell)
+            self._leave(connection, backend, pending)
             return
-        connection.respond_data(payload, end=end)
         if end:
             self._note_end(BACKEND)
+        connection.respond_data(payload, end=end)
+        if end:
             if self.stream.sending is StreamState.DONE:
                 self._over()
         elif connection.congested:
@@ -272,16 +276,16 @@ class WebSocketRelay(Relay):
 
     def _filtered(self, client: FrameMeter, data: bytes, *, end: bool) -> bytes:
         """Return the client's bytes that may pass."""
-        farewell, connection = self._farewell, self._connection
-        if farewell is not None and farewell.final:
+        pending, connection = self._pending_close, self._connection
+        if pending is not None and pending.final:
             return b""
         if self._pace is not None:
             breach = self._pace.check(client, self._loop.time())
             if breach is not None and connection is not None and self._backend is not None:
-                farewell = Farewell(
+                pending = PendingClose(
                     SERVER, "limit", breach.code, breach.reason, Code.CANCELLED, final=True
                 )
-                self._leave(connection, self._backend, farewell)
+                self._leave(connection, self._backend, pending)
                 return b""
         pings = self._pings
         if pings is not None and pings.waiting:
@@ -291,27 +295,27 @@ class WebSocketRelay(Relay):
         return data
 
     def _leave(
-        self, connection: HttpServerConnection, backend: FrameMeter, farewell: Farewell
+        self, connection: HttpServerConnection, backend: FrameMeter, pending: PendingClose
     ) -> None:
         """Send the Close frame, now or as soon as the backend's frame has ended."""
         if not backend.between and not backend.closed:
-            if farewell.final:
-                self._note_farewell(farewell)
-                self._timer = self._set_timer(FAREWELL_SECONDS)
-            self._farewell = farewell
+            if pending.final:
+                self._note_pending_close(pending)
+                self._timer = self._set_timer(PENDING_CLOSE_SECONDS)
+            self._pending_close = pending
             return
-        self._note_farewell(farewell)
-        self._session.reset(self.stream, farewell.reset, farewell.reason or RESTART)
+        self._note_pending_close(pending)
+        self._session.reset(self.stream, pending.reset, pending.reason or RESTART)
         self._connection = None
         if backend.closed:
             connection.finish()
         else:
-            connection.leave(close_frame(farewell.code, farewell.reason))
+            connection.leave(close_frame(pending.code, pending.reason))
         self._over()
 
-    def _note_farewell(self, farewell: Farewell) -> None:
-        self.context.fail(farewell.error, farewell.by)
-        self._note_end(farewell.by, farewell.code, farewell.reason)
+    def _note_pending_close(self, pending: PendingClose) -> None:
+        self.context.fail(pending.error, pending.by)
+        self._note_end(pending.by, pending.code, pending.reason)
 
     def _set_timer(self, seconds: float) -> asyncio.TimerHandle:
         if self._timer is not None:
@@ -319,19 +323,20 @@ class WebSocketRelay(Relay):
         return self._loop.call_later(seconds, self._look)
 
     def _look(self) -> None:
-        """Break a client off that is gone or got no farewell in time; send a Ping if it is due."""
+        """Send a Ping if it is due. Break the client off if it is gone, or if the frame before a
+        pending Close frame did not end in time."""
         connection, meter, pings = self._connection, self._meter, self._pings
         if connection is None or meter is None:
             return
-        farewell = self._farewell
-        if farewell is not None and farewell.final:
-            self._break_off(connection, farewell.reason)
+        pending = self._pending_close
+        if pending is not None and pending.final:
+            self._break_off(connection, pending.reason)
             return
         if pings is None:
             return
         found = pings.look(meter, is_reading=connection.is_reading)
         if found is Quiet.DEAD:
-            self._note_end(EDGE, ABNORMAL, "no answer to a ping")
+            self._note_end(CONNECTION, ABNORMAL, "no answer to a ping")
             self._break_off(connection, "the client does not answer")
             return
         if found is Quiet.PING and not connection.congested:
@@ -358,9 +363,11 @@ class WebSocketRelay(Relay):
         return _CLOSE_CODES.get(code, ABNORMAL)
 
     def _note_end(self, by: str, code: int = ABNORMAL, reason: str = "") -> None:
-        self.context.fail("", by)
-        if self._meter is not None:
-            self._meter.note_end(by, code, reason)
+        if self._meter is None:
+            self.context.fail("", by)
+        else:
+            # A connection may end before or after the Close frame: the first cause counts.
+            self.context.ended_by = self._meter.note_end(by, code, reason).by
 
     def _over(self) -> None:
         """Report the end, once."""

@@ -188,7 +188,7 @@ async def switched(proxy: ProxyFixture) -> None:
     await proxy.hear()
 
 
-async def test_a_websocket_that_the_client_closes() -> None:
+async def test_a_websocket_whose_client_ends() -> None:
     proxy = ProxyFixture({})
     records = observed(proxy)
     await switched(proxy)
@@ -199,7 +199,7 @@ async def test_a_websocket_that_the_client_closes() -> None:
     await proxy.hear()
     proxy.connection.connection_lost(None)
     (record,) = records
-    assert (record.status, record.ended_by, record.upgrade) == (101, "client", True)
+    assert (record.status, record.ended_by, record.upgrade) == (101, "connection", True)
     assert (record.received, record.sent, record.error) == (6, 4, "")
 
 

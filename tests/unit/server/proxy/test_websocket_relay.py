@@ -29,9 +29,14 @@ async def departing(sent: bytes) -> ProxyFixture:
 
 
 def ended(proxy: ProxyFixture) -> tuple[str, str]:
-    """Return who has ended the only WebSocket, and the label of its code."""
+    """Return who has ended the only WebSocket, and the label of its code.
+
+    The access log must name the same one.
+    """
     ((labels, count),) = proxy.ingress.websockets_closed.items()
     assert count == 1
+    proxy.connection.ended(None)
+    assert [record.ended_by for record in proxy.records] == [labels[0]]
     return labels
 
 
@@ -162,8 +167,28 @@ async def test_the_backend_ends_without_a_close_frame() -> None:
     assert ended(proxy) == ("backend", "1006")
 
 
+async def test_the_backend_closes_and_the_client_ends() -> None:
+    proxy = await websocket(close_frame(1000))
+    proxy.connection.eof_received()
+    await proxy.hear()
+    proxy.agent.session.send_data(proxy.last[0], b"", end=True)
+    await proxy.hear()
+    assert ended(proxy) == ("backend", "1000")
+
+
+async def test_the_client_closes_and_the_backend_ends() -> None:
+    proxy = await websocket()
+    proxy.connection.data_received(Frame(0x88, b"", masked=True).data)
+    await proxy.hear()
+    proxy.agent.session.send_data(proxy.last[0], b"", end=True)
+    await proxy.hear()
+    proxy.connection.eof_received()
+    await proxy.hear()
+    assert ended(proxy) == ("client", "1005")
+
+
 @pytest.mark.parametrize("lost", [True, False], ids=["reset", "end of file"])
-async def test_the_edge_is_gone_without_a_close_frame(lost: bool) -> None:
+async def test_the_connection_is_lost_without_a_close_frame(lost: bool) -> None:
     proxy = await websocket(b"\x81\x02hi")
     if lost:
         proxy.connection.ended(None)
@@ -172,7 +197,7 @@ async def test_the_edge_is_gone_without_a_close_frame(lost: bool) -> None:
         await proxy.hear()
         proxy.agent.session.send_data(proxy.last[0], b"", end=True)
     await proxy.hear()
-    assert ended(proxy) == ("edge", "1006")
+    assert ended(proxy) == ("connection", "1006")
 
 
 @pytest.mark.parametrize(
@@ -275,10 +300,12 @@ async def test_a_handshake_that_is_refused_is_no_websocket() -> None:
 @pytest.mark.parametrize("act", ["withdraw", "cut", "lost"])
 async def test_one_that_ends_before_its_handshake_is_not_counted(act: str) -> None:
     proxy = ProxyFixture({})
+    proxy.observe()
     await proxy.ask("GET /", "Connection: Upgrade", "Upgrade: websocket")
     relay = relay_of(proxy)
     if act == "lost":
         proxy.connection.ended(None)
+        assert proxy.records[0].ended_by == "client"
     else:
         getattr(relay, act)("so it is")
     await proxy.hear()
@@ -435,7 +462,7 @@ async def test_a_client_that_does_not_answer_is_gone() -> None:
         while not proxy.transport.is_aborted:
             await asyncio.sleep(0.001)
     await proxy.hear()
-    assert ended(proxy) == ("edge", "1006")
+    assert ended(proxy) == ("connection", "1006")
     assert next(iter(proxy.agent.sinks.values())).over is not None
 
 
