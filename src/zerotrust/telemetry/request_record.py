@@ -20,6 +20,9 @@ from zerotrust.telemetry.trace_context import TraceContext
 
 MAX_TARGET_BYTES: Final = 2048
 """Part of a request's target that a record keeps: observers may keep hundreds of records."""
+_INTENDED_ENDS: Final = frozenset(("going_away", "access_ended", "limit"))
+"""Errors of upgraded connections that the server or the agent has ended: a restart, access that an
+administrator or a rule has ended, a client that has exceeded a limit."""
 
 
 class RequestRecord:
@@ -165,7 +168,12 @@ class RequestRecord:
 
     @property
     def failed(self) -> bool:
-        """The answer is a failure of the server or behind it, or it broke off."""
+        """The answer is a failure of the server or behind it, or it broke off.
+
+        An upgraded connection may also end by intention: then it has not failed.
+        """
+        if self.status == 101 and self.error in _INTENDED_ENDS:
+            return False
         return self.status == 0 or self.status >= 500 or (self.status < 400 and self.error != "")
 
 

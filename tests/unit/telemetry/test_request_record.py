@@ -45,6 +45,12 @@ def test_an_agent_that_reports_too_much_makes_no_negative_times() -> None:
         (500, "", True),
         (200, "upstream_failed", True),
         (0, "", True),
+        (101, "", False),
+        (101, "going_away", False),
+        (101, "access_ended", False),
+        (101, "limit", False),
+        (101, "upstream_failed", True),
+        (200, "going_away", True),
     ],
 )
 def test_failures(status: int, error: str, failed: bool) -> None:
