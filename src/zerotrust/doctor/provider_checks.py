@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -120,8 +121,8 @@ async def _ask_sign_in(
         "state": "doctor",
         "nonce": "doctor",
         "prompt": "none",
-        # A challenge that nobody has the verifier of: no code of this request can be used.
-        "code_challenge": "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM",
+        # A random challenge has no known verifier, so no code of this request can be used.
+        "code_challenge": secrets.token_urlsafe(32),
         "code_challenge_method": "S256",
     }
     separator = "&" if "?" in endpoint else "?"

@@ -3,7 +3,7 @@
 A client sends `GET /.0trust/ping?nonce=NONCE`. The answer has a proof for each root certificate of
 the server: an HMAC under the certificate's SHA-256. Agents and servers of one installation have a
 root in common, so they recognise each other. Roots are no secrets: the proof tells installations
-apart, and authenticates nobody.
+apart. It authenticates no one.
 """
 
 import hashlib
