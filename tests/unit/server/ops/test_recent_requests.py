@@ -40,7 +40,7 @@ def test_each_service_keeps_its_last_requests(services: list[str]) -> None:
             assert len(ids) <= 8
         if max(Counter(services).values(), default=0) <= 8 and len(services) <= 16:
             assert kept.count == len(services)
-        assert kept.services == [("home", name) for name in "abc" if found[name]]
+        assert sorted(kept.services) == [("home", name) for name in "abc" if found[name]]
 
 
 def test_room_is_made_where_most_requests_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,12 +54,22 @@ def test_room_is_made_where_most_requests_are(monkeypatch: pytest.MonkeyPatch) -
     assert (kept.count_of(OWN_PAGES), kept.newest_of(OWN_PAGES)) == (0, "")
 
 
-def test_a_service_without_requests_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recent_requests, "MAX_REQUESTS", 1)
+def test_the_service_that_was_quiet_for_longest_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recent_requests, "MAX_SERVICES", 2)
     kept = RecentRequests()
-    kept.observe(record(0, "a"))
-    kept.observe(record(1, "b"))
-    assert kept.services == [("home", "b")]
+    for number, service in enumerate("abac"):
+        kept.observe(record(number, service))
+    assert sorted(kept.services) == [("home", "a"), ("home", "c")]
+    assert (kept.count, kept.changes) == (3, 3)
+
+
+def test_many_services_cost_as_little_as_few() -> None:
+    kept = RecentRequests()
+    for number in range(2 * recent_requests.MAX_REQUESTS):
+        kept.observe(record(number, f"app{number}"))
+    assert len(kept.services) == kept.count == recent_requests.MAX_SERVICES
 
 
 def test_texts_of_strangers_are_cut_and_have_no_query() -> None:
