@@ -50,13 +50,13 @@ class HourRing:
         """Return whether no row of the hour before this slot was written."""
         return self._last < slot - SLOTS
 
-    def column(self, index: int, slot: int) -> list[float]:
-        """Return one number of each of the `SLOTS` slots before this one, oldest first."""
+    def column(self, index: int, slot: int, slots: int = SLOTS) -> list[float]:
+        """Return one number of each of the `slots` slots before this one, oldest first."""
         return [
             self._values[number % SLOTS * self._columns + index]
             if self._last - SLOTS < number <= self._last
             else _NOTHING
-            for number in range(slot - SLOTS, slot)
+            for number in range(slot - slots, slot)
         ]
 
     def _put(self, slot: int, row: Sequence[float]) -> None:

@@ -121,10 +121,10 @@ class ServiceTraffic:
         self._most = self._open
         self._latencies.clear()
 
-    def hour(self, slot: int) -> TrafficHour:
-        """Return the hour before this slot."""
+    def hour(self, slot: int, slots: int = SLOTS) -> TrafficHour:
+        """Return the hour before this slot, or its last slots."""
         requests, errors, p50, p99, websockets, received, sent = (
-            self._ring.column(index, slot) for index in range(len(COLUMNS))
+            self._ring.column(index, slot, slots) for index in range(len(COLUMNS))
         )
         return TrafficHour(
             requests=[number / SLOT for number in requests],
@@ -216,10 +216,11 @@ class TrafficTable:
         for agent in [name for name, ring in self._agents.items() if ring.is_over(slot + 1)]:
             del self._agents[agent]
 
-    def hour(self, service: ServiceKey, slot: int) -> TrafficHour | None:
-        """Return the hour of a service before this slot; None if it is not counted."""
+    def hour(self, service: ServiceKey, slot: int, slots: int = SLOTS) -> TrafficHour | None:
+        """Return the hour of a service before this slot, or its last slots; None if it is not
+        counted."""
         traffic = self.services.get(service)
-        return None if traffic is None else traffic.hour(slot)
+        return None if traffic is None else traffic.hour(slot, slots)
 
     def round_trips(self, agent: str, slot: int) -> list[float]:
         """Return the round trips of an agent before this slot, in seconds, oldest first."""

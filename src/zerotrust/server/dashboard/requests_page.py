@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 from zerotrust.server.dashboard.fragments import Fragment, View
 from zerotrust.server.dashboard.hour_graphs import hour_table, newest, traffic_graphs
+from zerotrust.server.dashboard.listing import Listing, page_of
 from zerotrust.server.dashboard.live_page import LivePage
 from zerotrust.server.dashboard.parts import DashboardParts
 from zerotrust.server.ops.recent_requests import MAX_OF_SERVICE, OWN_PAGES
@@ -56,7 +57,7 @@ class RequestsPage(LivePage):
     def _newest(self, view: View) -> Hashable:
         service, traffic = _service(view), self.parts.commands.traffic
         if service is None:
-            return traffic.sampler.slot, traffic.recent.services
+            return traffic.sampler.slot, traffic.recent.changes
         step = int(self._clock() // INTERVAL)
         shown = self._shown.get(service)
         if shown is None or shown[0] != step:
@@ -76,7 +77,7 @@ class RequestsPage(LivePage):
     async def _list(self, view: View) -> Mapping[str, Any]:
         service = _service(view)
         if service is None:
-            return {"service": None, "services": self._services(), "most": MAX_OF_SERVICE}
+            return {"service": None, "services": self._services(view), "most": MAX_OF_SERVICE}
         requests = self.parts.commands.traffic.recent.of_service(service)
         after = view.get("after")
         first = next((at + 1 for at, one in enumerate(requests) if one.id == after), 0)
@@ -87,12 +88,14 @@ class RequestsPage(LivePage):
             following = urlencode({"agent": agent, "service": name, "after": page[-1].id})
         return {"service": service, "requests": page, "following": following}
 
-    def _services(self) -> list[Mapping[str, Any]]:
+    def _services(self, view: View) -> Listing[Mapping[str, Any]]:
         """Return one row for each service: its newest numbers, and where its requests are."""
         traffic = self.parts.commands.traffic
+        services = {*traffic.recent.services, *traffic.sampler.services}
+        listed = page_of(services, " ".join, view)
         rows: list[Mapping[str, Any]] = []
-        for service in sorted({*traffic.recent.services, *traffic.sampler.services}):
-            hour = traffic.sampler.of_service(service)
+        for service in listed.rows:
+            hour = traffic.sampler.last_slot(service)
             rows.append(
                 {
                     "name": _name(service),
@@ -105,7 +108,7 @@ class RequestsPage(LivePage):
                     "websockets": traffic.sampler.open.get(service, 0),
                 }
             )
-        return rows
+        return Listing(rows, listed.next, listed.total)
 
 
 def _service(view: View) -> ServiceKey | None:

@@ -96,6 +96,10 @@ class TrafficSampler:
         """Return the last hour of a service; None if it had no traffic in it."""
         return self._table.hour(service, self._slot)
 
+    def last_slot(self, service: ServiceKey) -> TrafficHour | None:
+        """Return the last slot of a service alone; None if it had no traffic in the last hour."""
+        return self._table.hour(service, self._slot, 1)
+
     def round_trips(self, agent: str) -> list[float]:
         """Return the round trips of the link to an agent in the last hour, in seconds."""
         return self._table.round_trips(agent, self._slot)

@@ -9,6 +9,7 @@ from zerotrust.model.admin import GrantRequest
 from zerotrust.server.dashboard import requests_page
 from zerotrust.server.dashboard.fragments import View
 from zerotrust.telemetry.hour_ring import SLOT
+from zerotrust.telemetry.request_record import RequestRecord
 
 pytestmark = pytest.mark.anyio
 
@@ -72,6 +73,20 @@ async def test_pages_of_requests(
     assert "/number2" in (await anna.get(f"{APP}&after=gone")).text
 
 
+async def test_services_are_listed_in_pages(server: DashboardServer, anna: Browser) -> None:
+    proxy = WatchedProxy(server)
+    for number in range(101):
+        made = RequestRecord(
+            str(number), method=b"GET", host="a.example", target=b"/", time=1.0, began_at=2.0
+        )
+        made.agent, made.service = "home", f"app{number:03}"
+        proxy.recent.observe(made)
+    reply = await anna.get(URL)
+    assert "app099" in reply.text and "app100" not in reply.text
+    reply = await anna.get(f"{ADMIN}{reply.page.links['Next 100']}")
+    assert "app100" in reply.text and "app099" not in reply.text
+
+
 async def test_a_busy_service_changes_every_two_seconds(
     server: DashboardServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,7 +104,11 @@ async def test_a_busy_service_changes_every_two_seconds(
     now = 104.0
     assert version(view) == after, "there was no other request"
     assert version(View("/requests", (("agent", "home"), ("service", "other")))) == ""
-    assert version(View("/requests")) != ""
+    services = version(View("/requests"))
+    await proxy.get()
+    assert version(View("/requests")) == services, "the same services"
+    await proxy.ask("GET /")
+    assert version(View("/requests")) != services
 
 
 async def test_graphs_stand_on_the_pages_now_and_agent(

@@ -65,9 +65,9 @@ def test_the_service_that_was_quiet_for_longest_is_forgotten(
     assert (kept.count, kept.changes) == (3, 3)
 
 
-def test_many_services_cost_as_little_as_few() -> None:
+def test_the_number_of_services_is_bounded() -> None:
     kept = RecentRequests()
-    for number in range(2 * recent_requests.MAX_REQUESTS):
+    for number in range(2 * recent_requests.MAX_SERVICES):
         kept.observe(record(number, f"app{number}"))
     assert len(kept.services) == kept.count == recent_requests.MAX_SERVICES
 
