@@ -5,19 +5,13 @@ It costs nothing while it is off: then no request is observed, and nothing is ke
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Protocol
 
 from zerotrust.net.tasks import Tasks
 from zerotrust.server.agents.session import AgentSession
 from zerotrust.server.ops.recent_requests import RecentRequests
 from zerotrust.server.ops.traffic_sampler import TrafficSampler
-from zerotrust.telemetry.request_record import RequestObserver, RequestRecord
-
-
-class Observed(Protocol):
-    """Gives the record of each finished request to its observers (`server.proxy.ingress`)."""
-
-    observers: tuple[RequestObserver, ...]
+from zerotrust.server.proxy.request_context import ObserverSource
+from zerotrust.telemetry.request_record import RequestRecord
 
 
 class TrafficHistory:
@@ -32,7 +26,7 @@ class TrafficHistory:
     """
 
     def __init__(
-        self, sessions: Callable[[], Iterable[AgentSession]], observed: Observed, tasks: Tasks
+        self, sessions: Callable[[], Iterable[AgentSession]], observed: ObserverSource, tasks: Tasks
     ) -> None:
         self._sessions = sessions
         self._observed = observed
@@ -60,8 +54,6 @@ class TrafficHistory:
 
     def observe(self, record: RequestRecord) -> None:
         """Count and keep a finished request (telemetry.request_record.RequestObserver)."""
-        if self._looking is None:
-            return  # it began while the history was on
         self.sampler.observe(record)
         self.recent.observe(record)
 

@@ -190,7 +190,7 @@ class Ingress:
             time=time(),
             began_at=perf_counter(),
         )
-        context.observe(record, self.observers)
+        context.observe(record, self)
         if self.tracer is not None:
             fields = head.fields
             record.trace, lines = self.tracer.begin(fields.lines)

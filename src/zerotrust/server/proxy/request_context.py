@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import Final
+from typing import Final, Protocol
 
 from zerotrust.access.gate import Gate
 from zerotrust.access.shown_credentials import ShownCredentials
@@ -24,6 +24,12 @@ _log = logs.logger("ingress")
 
 _NOT_FORWARDED: Final = Delivery.NOT_FORWARDED
 """A constant here costs no look-up for each request: `retry` is not compiled."""
+
+
+class ObserverSource(Protocol):
+    """Has the observers of finished requests (`server.proxy.ingress`)."""
+
+    observers: tuple[RequestObserver, ...]
 
 
 class ParkedRequest:
@@ -105,7 +111,8 @@ class RequestContext:
         caught_up: the request has waited for the changes of other servers.
         identity: header edits that tell the backend who makes the request.
         record: what observers are told of the request; None while there are no observers.
-        observers: get the record at the end of the request.
+        source: has the observers that get the record at the end of the request; a reload may have
+            replaced those of its beginning.
         parked_at: time at which the request began to wait; 0 while it does not wait.
         error: code of the error that has ended the request; empty if there is none.
         ended_by: hop that has ended it; empty if none has ended it before its time.
@@ -126,7 +133,6 @@ class RequestContext:
         "id",
         "identity",
         "may_wait",
-        "observers",
         "parked",
         "parked_at",
         "policy",
@@ -137,6 +143,7 @@ class RequestContext:
         "retry",
         "scheme",
         "shown",
+        "source",
         "who",
     )
 
@@ -172,7 +179,7 @@ class RequestContext:
         self.caught_up = False
         self.identity: Sequence[Edit] = ()
         self.record: RequestRecord | None = None
-        self.observers: Sequence[RequestObserver] = ()
+        self.source: ObserverSource | None = None
         self.parked_at = 0.0
         self.error = ""
         self.ended_by = ""
@@ -231,12 +238,13 @@ class RequestContext:
 
     # ---- for observers
 
-    def observe(self, record: RequestRecord, observers: Sequence[RequestObserver]) -> None:
-        """Record the request from now on, and give the record to these observers at its end."""
+    def observe(self, record: RequestRecord, source: ObserverSource) -> None:
+        """Record the request from now on, and give the record at its end to the observers that the
+        source has then."""
         record.client = self.client
         record.scheme = self.scheme
         record.upgrade = self.head.fields.upgrade is not None
-        self.record, self.observers = record, observers
+        self.record, self.source = record, source
         self.connection.watcher = self
 
     def note_forwarded(self, record: RequestRecord) -> None:
@@ -281,7 +289,8 @@ class RequestContext:
             record.ended_by = "client"
         else:
             record.ended_by = "backend" if record.answered_at else "server"
-        for observer in self.observers:
+        assert self.source is not None
+        for observer in self.source.observers:
             try:
                 observer(record)
             except Exception as error:  # noqa: BLE001 - the connection must go on

@@ -30,6 +30,7 @@ pytestmark = pytest.mark.anyio
 
 APP = "app.example.com"
 DOWN = "down.example.com"
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: chat/1\r\n\r\n"
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
@@ -52,7 +53,10 @@ class HeadBackend:
         try:
             while True:
                 self.heads.append(await reader.readuntil(b"\r\n\r\n"))
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                if b"\r\nUpgrade: chat/1" in self.heads[-1]:
+                    writer.write(SWITCH)
+                else:
+                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
@@ -168,13 +172,27 @@ async def test_the_access_log_follows_the_file(chain: Chain, tmp_path: Path) -> 
     assert len(lines(path)) == 3
 
 
+async def test_a_connection_from_before_a_reload_is_in_the_new_log(
+    chain: Chain, tmp_path: Path
+) -> None:
+    before, after = tmp_path / "before.log", tmp_path / "after.log"
+    await chain.use(access_log={"output": str(before)})
+    async with await chain.server.open(APP) as client:
+        assert (await client.upgrade("/chat")).status == 101
+        await chain.use(access_log={"output": str(after)})
+    await eventually(lambda: len(lines(after)) == 1, "the line is written")
+    (line,) = lines(after)
+    assert (line["path"], line["status"], line["ended_by"]) == ("/chat", 101, "client")
+    assert lines(before) == []
+
+
 async def test_a_file_that_cannot_be_opened_changes_nothing(chain: Chain, tmp_path: Path) -> None:
     path = tmp_path / "access.log"
     await chain.use(access_log={"output": str(path)})
     with pytest.raises(SetupError, match=r"access_log\.output"):
         await chain.use(access_log={"output": str(tmp_path / "no" / "log")})
     await chain.get(APP)
-    await eventually(lambda: len(lines(path)) == 1, "the former file is still used")
+    await eventually(lambda: len(lines(path)) == 1, "the previous file is still used")
 
 
 async def test_metrics_of_each_service(chain: Chain) -> None:
