@@ -36,9 +36,9 @@ class NowPage(LivePage):
     def _live(self, _view: View) -> Hashable:
         return self.parts.commands.live_numbers()
 
-    def _minute(self, view: View) -> Hashable:
+    def _minute(self, _view: View) -> Hashable:
         """Certificates come nearer to their end without any event."""
-        return int(self.parts.site.clock() // 60), self._live(view)
+        return int(self.parts.site.clock() // 60), self.parts.commands.live_agents()
 
     async def _graphs(self, _view: View) -> Mapping[str, Any]:
         graphs = traffic_graphs(self.parts.commands.traffic.sampler.total(), "all")

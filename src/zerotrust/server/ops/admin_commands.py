@@ -224,15 +224,19 @@ class AdminCommands:
             overloads=self.services.overloads,
         )
 
-    def live_numbers(self) -> Hashable:
-        """Return a value that changes with each agent, session and stream, at little cost."""
+    def live_agents(self) -> Hashable:
+        """Return a value that changes with each agent, session and service, at little cost."""
         live = self._sessions.connected()
         return (
             [(session.generation, session.attached, len(session.services)) for session in live],
-            sum(session.stream_count for session in live),
             self.services.hosts,
             self.services.overloads,
         )
+
+    def live_numbers(self) -> Hashable:
+        """Return a value that changes as `live_agents` does, and with each stream."""
+        streams = sum(session.stream_count for session in self._sessions.connected())
+        return self.live_agents(), streams
 
     async def last_record(self) -> int:
         """Return the number of the last audit record.

@@ -1,6 +1,7 @@
 """Admin API: the services of connected and disconnected agents, and the load of the server."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from zerotrust.access.rule_words import condition_words, rule_words
 from zerotrust.model import admin
@@ -9,6 +10,22 @@ from zerotrust.server.agents.service_policy import CompiledPolicy
 from zerotrust.server.agents.session import ServiceRegistration
 from zerotrust.server.ops.access_parts import FindParts
 from zerotrust.server.proxy.load_shedding import LoadShedding
+
+
+@dataclass(slots=True)
+class ServedHost:
+    """A host name with one of its services, before its details are looked up.
+
+    Attributes:
+        state: as in `ServiceView`.
+        registration: None while the agent is disconnected.
+    """
+
+    host: str
+    agent: str
+    service: str
+    state: str
+    registration: ServiceRegistration | None = None
 
 
 class ServiceAdmin:
@@ -25,9 +42,36 @@ class ServiceAdmin:
 
     async def services(self, _asked: admin.NoParameters, _actor: str) -> admin.ServiceList:
         """Return each host name that an agent serves, or has served until it disconnected."""
-        found = [*self._serving(), *self._offline()]
-        return admin.ServiceList(
-            services=sorted(found, key=lambda one: (one.host, one.state != "serving", one.agent))
+        found = sorted(
+            self.served_hosts(), key=lambda one: (one.host, one.state != "serving", one.agent)
+        )
+        return admin.ServiceList(services=list(map(self.view, found)))
+
+    def served_hosts(self, part: str = "") -> list[ServedHost]:
+        """Return the host names that contain `part`, each with its services, in no order."""
+        return [*self._serving(part), *self._offline(part)]
+
+    def view(self, served: ServedHost) -> admin.ServiceView:
+        """Return a service with its details."""
+        registration = served.registration
+        if registration is None:
+            _, policy = self._registry.policy_of(served.host)
+            websocket = http = https = False
+        else:
+            policy, schemes = registration.policy, registration.schemes
+            websocket, http, https = registration.websocket, schemes.http, schemes.https
+        return admin.ServiceView.model_validate(
+            {
+                "host": served.host,
+                "service": served.service,
+                "agent": served.agent,
+                "state": served.state,
+                "websocket": websocket,
+                "http": http,
+                "https": https,
+                "who": self._who(served.host),
+                "require": _conditions(policy),
+            }
         )
 
     @property
@@ -46,8 +90,10 @@ class ServiceAdmin:
         found = [name for name, over in self._load_shedding.server.items() if over]
         return [*found, "agents"] if self._load_shedding.agents else found
 
-    def _serving(self) -> Iterator[admin.ServiceView]:
+    def _serving(self, part: str) -> Iterator[ServedHost]:
         for host, registrations in self._registry.by_host.items():
+            if part not in host:
+                continue
             leading: dict[str, str] = {}
             seen: set[tuple[str, str]] = set()
             for one in registrations:
@@ -56,41 +102,13 @@ class ServiceAdmin:
                     continue  # the same over another connection of the agent
                 seen.add((agent, service))
                 stands_by = leading.setdefault(agent, service) != service
-                yield self._view(host, one, stands_by=stands_by)
+                state = "serving" if one.session.attached else "away"
+                yield ServedHost(host, agent, service, "standby" if stands_by else state, one)
 
-    def _view(
-        self, host: str, registration: ServiceRegistration, *, stands_by: bool
-    ) -> admin.ServiceView:
-        session, schemes = registration.session, registration.schemes
-        state = "serving" if session.attached else "away"
-        return admin.ServiceView.model_validate(
-            {
-                "host": host,
-                "service": registration.service,
-                "agent": session.agent,
-                "state": "standby" if stands_by else state,
-                "websocket": registration.websocket,
-                "http": schemes.http,
-                "https": schemes.https,
-                "who": self._who(host),
-                "require": _conditions(registration.policy),
-            }
-        )
-
-    def _offline(self) -> Iterator[admin.ServiceView]:
+    def _offline(self, part: str) -> Iterator[ServedHost]:
         for host, agent, service in self._registry.lost:
-            _, policy = self._registry.policy_of(host)
-            yield admin.ServiceView(
-                host=host,
-                service=service,
-                agent=agent,
-                state="offline",
-                websocket=False,
-                http=False,
-                https=False,
-                who=self._who(host),
-                require=_conditions(policy),
-            )
+            if part in host:
+                yield ServedHost(host, agent, service, "offline")
 
     def _who(self, host: str) -> str:
         parts = self._access()
