@@ -99,10 +99,14 @@ class GateCheck:
         if context.scheme == b"http":
             self._answer(context, to_https(head, self.https_port))
             return None
+        serves = gatekeeper.serves(gate, head.target)
+        if serves and context.record is not None:
+            # Before it waits: its query may have a secret, and the client may leave.
+            context.record.own_page = True
         if self._must_wait(context):
             return context.parked
         now = time()
-        if gatekeeper.serves(gate, head.target):
+        if serves:
             return self._hand_over(context, gate, now, gatekeeper.portal)
         if head.method == b"OPTIONS" and is_preflight(head.method, head.fields.lines):
             answer = self._ask_origin(head)

@@ -1,6 +1,8 @@
 """Tests of the records of finished requests."""
 
+import asyncio
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from structlog.testing import capture_logs
@@ -265,6 +267,21 @@ async def test_the_query_of_the_servers_own_pages_is_secret() -> None:
     (record,) = records
     assert record.own_page and record.path == "/.0trust/in" and record.query == ""
     assert (record.status, record.ended_by) == (200, "server")
+
+
+async def test_the_query_of_an_own_page_is_secret_while_it_waits() -> None:
+    rule = {"hosts": ["app.example.com"], "allow": [{"group": "family"}]}
+    proxy = GatedProxy(rule, shared=True)
+    records = observed(proxy)
+    read = asyncio.Event()
+    with patch.object(proxy.state, "read_changes", side_effect=read.wait):
+        unknown, _ = proxy.enter(known=False)
+        assert await proxy.ask("GET /.0trust/in?code=secret", unknown) == b""
+        proxy.connection.connection_lost(None)
+        read.set()
+        await proxy.settled()
+    (record,) = records
+    assert (record.path, record.query, record.ended_by) == ("/.0trust/in", "", "client")
 
 
 async def test_an_observer_that_fails_costs_no_request() -> None:
