@@ -1,6 +1,9 @@
 """Tests of the event streams: they name what has changed, once, and end."""
 
+import asyncio
 import json
+from collections.abc import MutableMapping
+from typing import Any
 
 import pytest
 from starlette.responses import StreamingResponse
@@ -46,7 +49,7 @@ async def test_a_quiet_stream_shows_that_it_lives(monkeypatch: pytest.MonkeyPatc
     page, streams = Page(), EventStreams(interval=0.001)
     events = streams.events(page.read, may_go_on=page.may_go_on)
     assert [await anext(events) for _ in range(4)][2:] == [": \n\n", ": \n\n"]
-    await events.aclose()  # type: ignore[attr-defined]
+    await events.aclose()
     assert streams.open == 0
 
 
@@ -63,3 +66,24 @@ async def test_streams_end_with_the_server_and_are_bounded() -> None:
     assert isinstance(
         EventStreams().response(page.read, may_go_on=page.may_go_on), StreamingResponse
     )
+
+
+async def test_a_client_that_does_not_read_loses_its_stream() -> None:
+    page, streams = Page(), EventStreams(interval=0.001, send_timeout=0.01)
+    bodies: list[bytes] = []
+
+    async def receive() -> MutableMapping[str, Any]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.body":
+            bodies.append(message["body"])
+            await asyncio.Event().wait()
+
+    response = streams.response(page.read, may_go_on=page.may_go_on)
+    scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}}
+    async with asyncio.timeout(5):
+        await response(scope, receive, send)
+    assert bodies == [b"retry: 2000\n\n"]
+    assert streams.open == 0
