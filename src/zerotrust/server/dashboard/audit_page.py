@@ -39,6 +39,7 @@ class AuditPage(LivePage):
     path: ClassVar = "/audit"
     template: ClassVar = "audit"
     title: ClassVar = "Audit"
+    parameters: ClassVar = _FILTERS
 
     def __init__(self, parts: DashboardParts) -> None:
         super().__init__(parts)

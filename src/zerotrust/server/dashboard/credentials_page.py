@@ -26,6 +26,7 @@ class CredentialsPage(LivePage):
     path: ClassVar = PATH
     template: ClassVar = "credentials"
     title: ClassVar = "Machines, apps, links"
+    parameters: ClassVar = ("machine", "app", "link", "pin")
 
     def __init__(self, parts: DashboardParts) -> None:
         super().__init__(parts)

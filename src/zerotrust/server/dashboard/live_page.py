@@ -13,12 +13,14 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from zerotrust.server.dashboard.fragments import Fragment, View
+from zerotrust.server.dashboard.fragments import MAX_VALUE, Fragment, View
 from zerotrust.server.dashboard.parts import DashboardParts
 from zerotrust.server.dashboard.visits import Visit, may_look
 from zerotrust.server.portal.visitor import client_of
 
 FRAGMENT_FIELD: Final = "x-fragment"
+PARAMETERS: Final = ("host", "user", "agent", "before", "after")
+"""Names in the queries of most pages: filters and cursors of lists."""
 
 
 class LivePage:
@@ -32,12 +34,15 @@ class LivePage:
         path: path of the page, as a route of Starlette.
         template: name of its template, without the suffix.
         title: heading of the page.
+        parameters: names in the query that decide about the contents. A page ignores all others,
+            because a rendered fragment is kept for each query.
         fragments: the fragments by name.
     """
 
     path: ClassVar[str]
     template: ClassVar[str]
     title: ClassVar[str]
+    parameters: ClassVar[tuple[str, ...]] = PARAMETERS
 
     def __init__(self, parts: DashboardParts) -> None:
         self.parts = parts
@@ -57,8 +62,7 @@ class LivePage:
 
     async def _get(self, request: Request) -> Response:
         visit = self.parts.visit(request)
-        query = tuple(request.query_params.multi_items())
-        view = View(request.url.path, query, may_change=visit.may_change)
+        view = View(request.url.path, self._query(request), may_change=visit.may_change)
         if "text/event-stream" in request.headers.get("accept", ""):
             return self._stream(request, visit, view)
         name = request.headers.get(FRAGMENT_FIELD)
@@ -78,6 +82,13 @@ class LivePage:
             view=view,
             fragments=rendered,
             **await self.values(view, visit),
+        )
+
+    def _query(self, request: Request) -> tuple[tuple[str, str], ...]:
+        """Return the first value of each parameter that the query has, cut to its length."""
+        given = request.query_params
+        return tuple(
+            (name, given.getlist(name)[0][:MAX_VALUE]) for name in self.parameters if name in given
         )
 
     async def _one_fragment(self, name: str, view: View) -> Response:

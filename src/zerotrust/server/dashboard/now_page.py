@@ -21,6 +21,7 @@ class NowPage(LivePage):
     path: ClassVar = "/"
     template: ClassVar = "now"
     title: ClassVar = "Now"
+    parameters: ClassVar = ()
 
     def __init__(self, parts: DashboardParts) -> None:
         super().__init__(parts)

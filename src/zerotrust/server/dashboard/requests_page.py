@@ -25,6 +25,7 @@ class RequestsPage(LivePage):
     path: ClassVar = "/requests"
     template: ClassVar = "requests"
     title: ClassVar = "Requests"
+    parameters: ClassVar = ("agent", "service", "after")
 
     def __init__(
         self, parts: DashboardParts, *, clock: Callable[[], float] = time.monotonic

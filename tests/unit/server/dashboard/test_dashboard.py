@@ -110,8 +110,8 @@ async def test_errors_of_the_server_are_pages_and_strangers_text_none(
             (NotFound("there is no agent x"), 404, "That is not possible"),
         )
     ):
-        with patch.object(server.commands, "status", side_effect=error):
-            reply = await anna.get(f"{ADMIN}/?{number}=")  # which is not rendered yet
+        with patch.object(server.commands, "agents", side_effect=error):
+            reply = await anna.get(f"{ADMIN}/agents?after={number}")  # which is not rendered yet
         assert reply.status == status
         assert title in reply.text
         assert "secret" not in reply.text

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.support.people import Stores, stores
 from tests.support.portal_server import Browser, Reply
 from tests.support.waiting import eventually
 from zerotrust.server.dashboard.dashboard import PAGES
+from zerotrust.server.dashboard.fragments import RenderedFragments
 
 pytestmark = pytest.mark.anyio
 
@@ -137,6 +139,17 @@ async def test_a_fragment_alone(filled: DashboardServer, anna: Browser) -> None:
     alone = await fragment(anna, "/people", "users")
     assert alone.text in page.text
     assert (await fragment(anna, "/people", "nothing")).status == 404
+
+
+async def test_a_query_makes_a_fragment_only_with_what_the_page_reads(
+    filled: DashboardServer, anna: Browser
+) -> None:
+    await anna.get(f"{ADMIN}/services?host=photos")
+    # Text that is not in a query cannot be in the key of a kept fragment.
+    with patch.object(RenderedFragments, "html", autospec=True, return_value="") as html:
+        await anna.get(f"{ADMIN}/services?x={'y' * 999}&host=p&host=q&after={'z' * 999}")
+    views = [call.args[3] for call in html.call_args_list]
+    assert views and all(one.query == (("host", "p"), ("after", "z" * 200)) for one in views)
 
 
 async def fragment(browser: Browser, path: str, name: str) -> Reply:
