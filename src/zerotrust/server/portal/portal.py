@@ -18,7 +18,7 @@ from zerotrust.errors import (
     TooManyTries,
     ZeroTrustError,
 )
-from zerotrust.server.access.gatekeeper import OWN_PREFIX
+from zerotrust.server.access.gatekeeper import JWKS_PATH, OWN_PREFIX
 from zerotrust.server.portal.hand_over_pages import HandOverPages
 from zerotrust.server.portal.invitation_pages import InvitationPages
 from zerotrust.server.portal.me_pages import MePages
@@ -96,6 +96,7 @@ class Portal:
             host == access.admin_host
             and self._dashboard is not None
             and not scope["path"].startswith(OWN_PREFIX.decode())
+            and scope["path"] != JWKS_PATH.decode()
         ):
             app = self._dashboard
         await app(scope, receive, send)

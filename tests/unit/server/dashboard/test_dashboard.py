@@ -142,6 +142,12 @@ async def test_a_dashboard_that_has_moved_is_no_more(
     assert not may_look(server.gates, credential, client="", now=server.store.clock())
 
 
+async def test_the_key_document_is_no_page_of_it(server: DashboardServer, anna: Browser) -> None:
+    await anna.get(f"{ADMIN}/")
+    reply = await anna.get(f"{ADMIN}/.well-known/0trust/jwks.json")
+    assert "Back to the dashboard" not in reply.page.links
+
+
 def request_with(credential: Credential | None) -> Request:
     state = {"host": "admin.example.com", "client": "", "credential": credential}
     return Request({"type": "http", "headers": [], "state": state})
