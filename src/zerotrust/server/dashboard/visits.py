@@ -50,16 +50,21 @@ def visit_of(site: Site, gates: GateTable, request: Request) -> Visit:
     """Return the visit of a request.
 
     Raises:
-        AccessRefused: no user has signed in, or the admin host has another name by now.
+        AccessRefused: no user has signed in, or may not look any more, or the admin host has
+            another name by now.
     """
     user = credential_of(request)
     if user is None or user.sign_in is None or user.subject.kind is not SubjectKind.USER:
         raise AccessRefused("the dashboard is for users who have signed in here, in a browser")
     if gates.admins is None or gates.admins.host != host_of(request):
         raise AccessRefused("the dashboard has moved")
+    client, now = client_of(request), site.clock()
+    # The gate may have judged another credential of the request, such as a token.
+    if not may_look(gates, user, client=client, now=now):
+        raise AccessRefused("you may not look at the dashboard")
     return Visit(
         user,
-        may_change=_admits(gates, "admins", user, client_of(request), site.clock()),
+        may_change=_admits(gates, "admins", user, client, now),
         fresh=is_fresh(site, user.sign_in),
     )
 

@@ -10,6 +10,7 @@ from tests.support.portal_server import Browser
 from zerotrust.access.gate_table import GateTable
 from zerotrust.access.subject import Credential, CredentialKind, Subject, SubjectKind
 from zerotrust.errors import AccessRefused, ConfigError, NotFound, StateError
+from zerotrust.model.access import Access
 from zerotrust.server.dashboard.visits import may_look
 
 pytestmark = pytest.mark.anyio
@@ -140,6 +141,21 @@ async def test_a_dashboard_that_has_moved_is_no_more(
     assert not may_look(server.gates, credential, client="", now=server.store.clock())
     server.gates = GateTable(server.site.access.model_copy(update={"admin_host": None}))
     assert not may_look(server.gates, credential, client="", now=server.store.clock())
+
+
+async def test_a_user_who_has_lost_the_right_is_refused(
+    server: DashboardServer, anna: Browser
+) -> None:
+    """The gate may have let in a token of the request, and not the user of its cookie."""
+    await anna.get(f"{ADMIN}/")
+    credential = server.store.state.index.of_kind(CredentialKind.PASS)[0]
+    assert server.dashboard.parts.visit(request_with(credential)).may_change
+    changes = {"admins": [{"group": "others"}], "viewers": []}
+    server.gates = GateTable(
+        Access.model_validate(server.site.access.model_dump(exclude_unset=True) | changes)
+    )
+    with pytest.raises(AccessRefused, match="may not look"):
+        server.dashboard.parts.visit(request_with(credential))
 
 
 async def test_the_key_document_is_no_page_of_it(server: DashboardServer, anna: Browser) -> None:
