@@ -9,6 +9,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from zerotrust.model import admin
+from zerotrust.net.json_api import CallError
 from zerotrust.server.dashboard.fragments import Fragment, View
 from zerotrust.server.dashboard.listing import ROWS
 from zerotrust.server.dashboard.live_page import LivePage
@@ -43,6 +44,7 @@ class AuditPage(LivePage):
 
     def __init__(self, parts: DashboardParts) -> None:
         super().__init__(parts)
+        self._verifying = False
         self.fragments["records"] = Fragment("audit_records", self._records)
 
     def routes(self) -> list[Route]:
@@ -63,7 +65,13 @@ class AuditPage(LivePage):
 
     async def _verify(self, request: Request) -> Response:
         visit, _ = await self.parts.form(request, widens=False, by_viewers=True)
-        check = await self.parts.commands.verify(admin.NoParameters(), visit.actor)
+        if self._verifying:  # it reads all records, and those who may only look may start it
+            raise CallError("another verification is running: wait until it has ended", 409)
+        self._verifying = True
+        try:
+            check = await self.parts.commands.verify(admin.NoParameters(), visit.actor)
+        finally:
+            self._verifying = False
         return self.parts.page(
             request, visit, "audit_check", title="Verification of the audit log", check=check
         )

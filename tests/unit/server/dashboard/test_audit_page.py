@@ -1,5 +1,6 @@
 """Tests of the page of the audit log."""
 
+import asyncio
 import json
 from unittest.mock import patch
 
@@ -7,6 +8,7 @@ import pytest
 
 from tests.support.dashboard_server import ADMIN, DashboardServer, send
 from tests.support.portal_server import Browser
+from tests.support.waiting import eventually
 from zerotrust.db import audit
 from zerotrust.model import admin
 from zerotrust.server.dashboard import audit_page
@@ -53,6 +55,25 @@ async def test_those_who_may_look_may_verify_and_export(
     records = [json.loads(line) for line in reply.text.splitlines()]
     assert [record["number"] for record in records] == list(range(1, len(records) + 1))
     assert (records[-1]["action"], records[-1]["actor"]) == ("audit.exported", "user vera")
+
+
+async def test_one_verification_runs_at_a_time(server: DashboardServer, vera: Browser) -> None:
+    go = asyncio.Event()
+    check = admin.AuditCheck(records=0, head="0" * 64, broken=None, reason="")
+
+    async def verify(*_: object) -> admin.AuditCheck:
+        await go.wait()
+        return check
+
+    with patch.object(server.commands, "verify", side_effect=verify) as asked:
+        first = asyncio.ensure_future(send(vera, "/audit", "/audit/verify"))
+        await eventually(lambda: asked.called, "the first verification runs")
+        async with asyncio.timeout(5):
+            second = await send(vera, "/audit", "/audit/verify")
+        assert (second.status, "Another verification is running" in second.text) == (409, True)
+        go.set()
+        assert "records are intact" in (await first).text
+        assert "records are intact" in (await send(vera, "/audit", "/audit/verify")).text
 
 
 async def test_a_changed_record_is_found(server: DashboardServer, anna: Browser) -> None:
