@@ -187,6 +187,12 @@ class AccessLogWriter:
             return _to_stream(settings.output)
         name = settings.output or ""
         try:
+            # To open a FIFO would block the server until somebody reads it.
+            if Path(name).is_fifo():
+                raise SetupError(
+                    f'access_log.output: "{name}" is a FIFO; give the path of a file, or'
+                    " set access_log.output to stdout"
+                )
             self._handler = _RotatingFile(
                 name,
                 maxBytes=settings.max_bytes,

@@ -1,6 +1,7 @@
 """Tests of zerotrust.telemetry.access_log."""
 
 import json
+import os
 import random
 import stat
 import threading
@@ -181,6 +182,13 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="null byte"):
         AccessLogWriter(AccessLog(output="a\0b"))
     assert threading.active_count() <= threads  # one of an earlier test may end now
+
+
+def test_a_fifo_is_refused(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with pytest.raises(SetupError, match='fifo" is a FIFO'):
+        AccessLogWriter(AccessLog(output=str(fifo)))
 
 
 def test_another_output_needs_another_writer(tmp_path: Path) -> None:
