@@ -146,14 +146,14 @@ class AccessSection:
 
     async def apply(self, config: ServerConfig, prepared: _Prepared) -> None:
         """Use the parts that `prepare` has returned for this configuration."""
-        former, self.service = self.service, prepared.service
+        previous, self.service = self.service, prepared.service
         self._registrar.reconfigure(
             signs_in=config.access is not None, country_of=prepared.country_of
         )
-        if self.service is not former:
+        if self.service is not previous:
             self._ingress.use_gates(None if self.service is None else self.service.gatekeeper)
-        if former is not None and self.service is None:
-            await former.close()
+        if previous is not None and self.service is None:
+            await previous.close()
         if self.service is not None and config.access is not None:
             await self.service.apply(config, config.access, prepared.country_of)
         reserved = _reserved_hosts(config.access)

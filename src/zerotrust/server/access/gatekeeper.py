@@ -88,8 +88,8 @@ class Gatekeeper:
     Attributes:
         gates: the gates of all host names.
         portal: serves the sign-in pages; None without them.
-        dashboard: serves the pages of `admin_host` to those whom its gate lets in. Strangers, whom
-            the portal serves, cannot take its room.
+        dashboard: serves the pages of `admin_host` to those whom its gate lets in. Its limit of
+            requests is separate from the portal's, so strangers cannot use it up.
         identity: tells backends who makes a request; None to tell them nothing.
         auth_origin: scheme, host and port of the sign-in pages.
         first_end: no credential that has passed ends before this time (`server.access.cutting`).

@@ -131,15 +131,15 @@ def compile_service_policy(
     if sockets.origins:
         limits.append(UpgradeOrigins(() if sockets.origins == "same" else sockets.origins))
     if sockets.handshakes is not None:
-        former_rate = before.handshakes if before is not None else None
-        handshakes = HandshakeLimit.of(sockets.handshakes, former_rate)
+        previous_rate = before.handshakes if before is not None else None
+        handshakes = HandshakeLimit.of(sockets.handshakes, previous_rate)
         limits.append(handshakes)
     if asked.limits_upgrades:
-        former = before.upgrades if before is not None else None
+        previous = before.upgrades if before is not None else None
         upgrades = UpgradeLimit(
             asked.max_websockets,
             asked.max_websockets_per_client,
-            former,
+            previous,
             per_user=asked.max_websockets_per_user,
         )
         limits.append(upgrades)

@@ -18,7 +18,7 @@ _STEP: Final = SLOTS // ROWS
 
 @dataclass(frozen=True, slots=True)
 class HourTable:
-    """Averages of the last hour in words, for everybody who would rather read than look.
+    """Averages of the last hour, as a table of texts: the same numbers as in the graphs.
 
     Attributes:
         columns: headings.

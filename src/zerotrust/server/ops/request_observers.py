@@ -58,16 +58,16 @@ class RequestObservers:
 
     async def apply(self, config: ServerConfig, prepared: PreparedObservers) -> None:
         """Use these outputs from the next request on, and close those before."""
-        former_writer, former_tracer = self._writer, self._tracer
+        previous_writer, previous_tracer = self._writer, self._tracer
         self._config = config
         self._writer, self._tracer = prepared.writer, prepared.tracer
         if self._writer is not None:
             self._writer.reconfigure(config.access_log)
         self._observe()
-        if former_writer is not None and former_writer is not self._writer:
-            await asyncio.to_thread(former_writer.close)
-        if former_tracer is not None and former_tracer is not self._tracer:
-            await former_tracer.close()
+        if previous_writer is not None and previous_writer is not self._writer:
+            await asyncio.to_thread(previous_writer.close)
+        if previous_tracer is not None and previous_tracer is not self._tracer:
+            await previous_tracer.close()
 
     async def close(self) -> None:
         """Write and send what waits, and close all outputs."""
