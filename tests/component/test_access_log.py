@@ -88,7 +88,7 @@ async def test_a_websocket_has_a_line_at_its_end(logged: Logged) -> None:
         assert await socket.recv() == "hello"
         socket.transport.abort()
     line = await logged.line(lambda line: line["path"] == "/socket")
-    assert (line["status"], line["ended_by"]) == (101, "client")
+    assert (line["status"], line["ended_by"]) == (101, "connection")
     assert (line["received"], line["sent"]) == (11, 7)
 
 
