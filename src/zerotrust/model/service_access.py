@@ -92,7 +92,7 @@ class ServiceAccess(Strict):
 
     inspection: Literal["never", "metadata", "payload"] = "metadata"
     """Most that the server's inspector of WebSockets may show: nothing, counts and sizes, or
-    messages."""
+    messages. No server shows messages yet: `payload` is the same as `metadata`."""
 
     @model_validator(mode="after")
     def _can_hold(self) -> "ServiceAccess":

@@ -374,9 +374,9 @@ class Server:
         self._reconfigure(config, authority, context)
         self.ingress.agents.hosts = hosts
         self.ingress.roots = roots
-        former, self._listening = self._listening, {**self._listening, **listening}
+        previous, self._listening = self._listening, {**self._listening, **listening}
         for key in listening:
-            await former[key].close()
+            await previous[key].close()
         self._reauthorize(config)
         await self.access.apply(config, access)
         await self._observers.apply(config, observers)
