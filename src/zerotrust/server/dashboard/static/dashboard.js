@@ -25,27 +25,27 @@ function fragment(name) {
 }
 
 // Elements that people have opened, or are at, stay so: they are found again by their ids.
-function replace(former, html) {
+function replace(previous, html) {
   const next = new DOMParser().parseFromString(html, "text/html").body.firstElementChild;
   if (!next) return;
-  const opened = [...former.querySelectorAll("details[open][id]")].map((each) => each.id);
-  const focused = former.contains(document.activeElement) ? document.activeElement.id : "";
-  const scrolled = [...former.querySelectorAll(".scroll")].map((each) => each.scrollLeft);
+  const opened = [...previous.querySelectorAll("details[open][id]")].map((each) => each.id);
+  const focused = previous.contains(document.activeElement) ? document.activeElement.id : "";
+  const scrolled = [...previous.querySelectorAll(".scroll")].map((each) => each.scrollLeft);
   localise(next);
-  former.replaceWith(next);
+  previous.replaceWith(next);
   for (const id of opened) document.getElementById(id)?.setAttribute("open", "");
   next.querySelectorAll(".scroll").forEach((each, index) => (each.scrollLeft = scrolled[index] || 0));
   if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
 }
 
 async function refresh(name, version) {
-  const former = fragment(name);
-  if (!former || former.dataset.version === version) return;
+  const previous = fragment(name);
+  if (!previous || previous.dataset.version === version) return;
   const response = await fetch(location.pathname + location.search, {
     headers: { "X-Fragment": name },
     redirect: "error",
   });
-  if (response.ok) replace(former, await response.text());
+  if (response.ok) replace(previous, await response.text());
 }
 
 let source = null;
