@@ -96,8 +96,8 @@ async def test_a_network_with_ipv6_alone(tmp_path: Path) -> None:
             async with case.stack as stack, stack.caddy.websocket(WS) as socket:
                 assert (await stack.caddy.get(APP, "/bytes/500000")).status == 200
                 assert (await stack.api.get(APP, "/bytes/5", HTTPS)).status == 200
-                await socket.send("hello")
                 place.unplug()
+                await socket.send("hello")
                 place.plug()
                 assert await socket.recv() == "hello"
                 assert case.families() == {6}

@@ -42,6 +42,7 @@ class Namespace:
         _ip("link", "set", self._near, "up")
         self._in("address", "add", self._address, "dev", self._far)
         self._in("address", "add", "fd00:203::2/64", "dev", self._far, "nodad")
+        self._keep_ipv6_address()
         self._in("link", "set", "lo", "up")
         self.plug()
         return self
@@ -91,6 +92,11 @@ class Namespace:
         _ip(
             "link", "add", self._near, "type", "veth", "peer", "name", self._far, "netns", self.name
         )
+
+    def _keep_ipv6_address(self) -> None:
+        """Keep the IPv6 address while the interface is down, as the kernel does for IPv4."""
+        setting = f"/proc/sys/net/ipv6/conf/{self._far}/keep_addr_on_down"
+        subprocess.run([*self.command, "sh", "-c", f"echo 1 > {setting}"], check=True)
 
     def _in(self, *words: str) -> None:
         """Run `ip` in the namespace."""
