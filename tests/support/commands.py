@@ -2,19 +2,15 @@
 
 import asyncio
 import json
-import multiprocessing
 import os
 import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
-from functools import cache
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
+from tests.support import forked_product
 from tests.support.processes import PRODUCT, ROOT
-from zerotrust.cli import main
 
 NOBODY = 65534
 TIMEOUT = 30
@@ -50,11 +46,9 @@ class Commands:
 
 
 def _run(args: list[str]) -> CommandResult:
-    """Run a command in a process that has imported the product: half a second less each."""
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
-        process = _ready_processes().Process(target=_become, args=(args, out, err))
-        process.start()
+        process = forked_product.start(args, out=out, err=err, env=os.environ, cwd=ROOT)
         process.join(TIMEOUT)
         if process.is_alive():
             process.kill()
@@ -62,30 +56,6 @@ def _run(args: list[str]) -> CommandResult:
             raise AssertionError(f"{args} takes longer than {TIMEOUT} s")
         assert process.exitcode is not None
         return CommandResult(process.exitcode, out.read_text(), err.read_text())
-
-
-@cache
-def _ready_processes() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        [
-            "zerotrust.cli.commands",
-            "zerotrust.cli.tables",
-            "zerotrust.cli.admin_client",
-            "zerotrust.model.access_admin",
-            "zerotrust.model.admin",
-            __name__,
-        ]
-    )
-    return context
-
-
-def _become(args: list[str], out: Path, err: Path) -> None:
-    os.chdir(ROOT)
-    for stream, file in ((sys.stdout, out), (sys.stderr, err)):
-        with file.open("wb") as written:
-            os.dup2(written.fileno(), stream.fileno())
-    main.main(args)
 
 
 def _run_as(uid: int, args: list[str]) -> CommandResult:

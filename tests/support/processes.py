@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import re
 import signal
@@ -12,18 +11,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
+from tests.support import forked_product
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = Path(sys.executable).with_name("0trust")
 
-_prctl = ctypes.CDLL(None).prctl
-_PR_SET_PDEATHSIG = 1
 
+class _ForkedProduct:
+    """The part of `subprocess.Popen` that `Process` uses, for a forked product."""
 
-def _die_with_parent() -> None:
-    """End this child with the test run."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    def __init__(self, args: Sequence[str], *, log: Path, env: Mapping[str, str]) -> None:
+        self._process = forked_product.start(args, out=log, err=log, env=env, cwd=ROOT)
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self) -> int:
+        self._process.join()
+        assert self._process.exitcode is not None
+        return self._process.exitcode
 
 
 class Process:
@@ -41,7 +50,7 @@ class Process:
         self.argv = [str(part) for part in argv]
         self.log = log
         self._env = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}
-        self._popen: subprocess.Popen[bytes] | None = None
+        self._popen: subprocess.Popen[bytes] | _ForkedProduct | None = None
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -53,6 +62,9 @@ class Process:
     def start(self) -> None:
         """Start the program; append to its log."""
         assert not self.is_alive, f"{self.name} runs already"
+        if self.argv[0] == str(PRODUCT):
+            self._popen = _ForkedProduct(self.argv[1:], log=self.log, env=self._env)
+            return
         with self.log.open("ab") as sink:
             self._popen = subprocess.Popen(
                 self.argv,
@@ -62,7 +74,7 @@ class Process:
                 cwd=ROOT,
                 env=self._env,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509  no threads of ours hold locks here
+                preexec_fn=forked_product.die_with_parent,  # noqa: PLW1509  no threads of ours hold locks here
             )
 
     @property
@@ -101,7 +113,7 @@ class Process:
         popen = self._popen
         assert popen is not None
         await eventually(lambda: popen.poll() is not None, f"{self.name} ends", timeout)
-        return popen.returncode
+        return popen.wait()
 
     def text(self, since: int = 0) -> str:
         """Return the log from a byte position on."""
