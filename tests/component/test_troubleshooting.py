@@ -170,13 +170,11 @@ async def test_no_certificate_for_a_name_that_nobody_serves(scenario: Scenario) 
 async def test_limits_of_websockets(scenario: Scenario) -> None:
     async with scenario.stack.caddy.websocket("few.localhost"):
         assert "X-0trust-Error: websocket_limit" in await scenario.curl("few.localhost")
-    since = scenario.stack.agents["agent"].process.position()
+    since = scenario.stack.server.position()
     async with scenario.stack.caddy.websocket("quiet.localhost") as socket:
         with pytest.raises(ConnectionClosed):
             await asyncio.wait_for(socket.recv(), 10)
-    await scenario.stack.agents["agent"].process.wait_line(
-        "no progress within the idle timeout", since=since
-    )
+    await scenario.stack.server.wait_line("idle for too long", since=since)
 
 
 async def test_fields_that_a_backend_misses(scenario: Scenario) -> None:

@@ -38,6 +38,8 @@ LIMITED = "limited.localhost"
 PINGED = "pinged.localhost"
 DYING = "dying.localhost"
 AWAY = "away.localhost"
+IDLE = "idle.localhost"
+BRIEF = "brief.localhost"
 LIMITS = {
     "origins": "same",
     "max_message": "64KiB",
@@ -71,6 +73,8 @@ async def chain(
             service(LIMITED, ws.port, websocket=LIMITS),
             service(PINGED, ws.port, websocket={"ping": "5s"}),
             service(DYING, dying),
+            service(IDLE, ws.port, websocket={"idle_timeout": "1s"}),
+            service(BRIEF, ws.port, websocket={"max_duration": "1s"}),
         ]
         async with Stack(
             folder,
@@ -196,6 +200,21 @@ async def test_the_server_applies_a_limit(chain: Chain) -> None:
                     await socket.send("x")
 
     assert await ended_by(chain, LIMITED, flood) == {("server", "1008"): 4}
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [(IDLE, "idle for too long"), (BRIEF, "the maximum duration is over")],
+    ids=["idle", "max duration"],
+)
+async def test_the_server_applies_a_timeout(chain: Chain, host: str, reason: str) -> None:
+    async def wait(sockets: list[Socket]) -> None:
+        client = sockets[0]
+        assert isinstance(client, ClientConnection)
+        await client.wait_closed()
+        assert (client.close_code, client.close_reason) == (1001, reason)
+
+    assert await ended_by(chain, host, wait) == {("server", "1001"): 4}
 
 
 async def test_the_agent_restarts(chain: Chain) -> None:

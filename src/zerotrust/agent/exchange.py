@@ -175,16 +175,18 @@ class Exchange:
             self._fail(
                 UpstreamTimeout(f"no answer from the backend within {timeouts.response:g} s")
             )
-        elif now - self._began_at >= (timeouts.tunnel_total if self.tunnelled else timeouts.total):
+        elif not self.tunnelled and now - self._began_at >= timeouts.total:
             self._fail(UpstreamTimeout("the total timeout of the service is over"))
         elif self._upstream is None:
             pass  # it waits in the queue, which has a timeout of its own
         elif now >= self._upstream.ends_at:
             self._fail(removed_error())
+        elif self.tunnelled:
+            pass  # the server applies the timeouts of upgraded connections
         elif self._has_progress:
             self._has_progress = False
             self._progress_at = now
-        elif now - self._progress_at >= (timeouts.tunnel_idle if self.tunnelled else timeouts.idle):
+        elif now - self._progress_at >= timeouts.idle:
             self._fail(UpstreamTimeout("no progress within the idle timeout of the service"))
 
     # ---- while all upstreams are busy (agent.upstreams.Waiter)
@@ -284,7 +286,6 @@ class Exchange:
         self._session.send_head(self._stream, payload, end=kind is Kind.NONE)
         if kind is Kind.TUNNEL:
             self.tunnelled = True
-            self._began_at = self._progress_at = self._loop.time()
             if self.connection is not None:
                 self._send_buffered(self.connection)
         elif kind is Kind.NONE:

@@ -37,19 +37,17 @@ RESPONSE_TIMEOUT: Final = 120.0
 class Timeouts:
     """Timeouts of the requests of a service, in seconds; infinity is no limit.
 
+    The server ends upgraded connections by the clock.
+
     Attributes:
         response: from the moment that the backend has the whole request until it answers.
         idle: without progress in either direction.
         total: from the start of the request to its end.
-        tunnel_idle: as `idle`, after an upgrade.
-        tunnel_total: from the upgrade to the end.
     """
 
     response: float = RESPONSE_TIMEOUT
     idle: float = math.inf
     total: float = math.inf
-    tunnel_idle: float = math.inf
-    tunnel_total: float = math.inf
 
     @classmethod
     def of(cls, service: Service) -> "Timeouts":
@@ -58,8 +56,6 @@ class Timeouts:
             response=service.timeout or service.load_balancing.timeout or RESPONSE_TIMEOUT,
             idle=service.idle_timeout or math.inf,
             total=service.total_timeout or math.inf,
-            tunnel_idle=service.websocket_idle_timeout or math.inf,
-            tunnel_total=service.websocket_max_duration or math.inf,
         )
 
 

@@ -45,6 +45,7 @@ class ClientPings:
         "_moved",
         "_number",
         "_prefix",
+        "_removed",
         "_unanswered",
         "waiting",
     )
@@ -58,8 +59,14 @@ class ClientPings:
         self._unanswered = 0
         self._held = b""
         self._left = 0
+        self._removed = 0
         self.waiting = False
         """The last Ping has no Pong yet, so the client's bytes have to pass `without_pong`."""
+
+    @property
+    def withheld(self) -> int:
+        """Bytes of the client that were cut out or are held back."""
+        return self._removed + len(self._held)
 
     def look(self, meter: WebSocketMeter, *, is_reading: bool = True) -> Quiet:
         """Look whether anything has moved since the last call, `LOOKS` times in each interval.
@@ -74,7 +81,7 @@ class ClientPings:
         if self.waiting and client.bytes == self._asked_at:
             self._unanswered += 1
             return Quiet.DEAD if self._unanswered >= LOOKS else Quiet.BUSY
-        moved, self._moved = self._moved, client.bytes + backend.bytes
+        moved, self._moved = self._moved, client.bytes + backend.bytes - self._removed
         if (
             moved != self._moved
             or not (client.between and backend.between and client.sound and backend.sound)
@@ -120,7 +127,7 @@ class ClientPings:
                 number = self._number_in(frame, size)
                 if self._answered < number <= self._number:
                     self._answered = number
-                    self._moved += len(frame)
+                    self._removed += len(frame)
                     data = data[:at] + data[at + len(frame) :]
                     end -= len(frame)
                     self.waiting = number < self._number

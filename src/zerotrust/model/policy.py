@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from zerotrust.errors import ConfigError
 from zerotrust.model.authentication import JwtConfig, KeySource
+from zerotrust.model.base import Duration
 from zerotrust.model.condition import Condition
 from zerotrust.model.middleware import MAX_HANDLERS, AccessRequire, Handler
 from zerotrust.model.rates import ByteSize
@@ -45,6 +46,8 @@ class ServicePolicy(Strict):
     max_websockets: int | None = Field(default=None, ge=1)
     max_websockets_per_client: int | None = Field(default=None, ge=1)
     max_websockets_per_user: int | None = Field(default=None, ge=1)
+    websocket_idle_timeout: Duration | None = None
+    websocket_max_duration: Duration | None = None
     websocket_limits: WebSocketLimits | None = None
     traffic_shaping: TrafficShaping | None = None
 
@@ -60,6 +63,8 @@ class ServicePolicy(Strict):
             max_websockets=service.max_websockets,
             max_websockets_per_client=service.max_websockets_per_client,
             max_websockets_per_user=service.max_websockets_per_user,
+            websocket_idle_timeout=service.websocket_idle_timeout or None,
+            websocket_max_duration=service.websocket_max_duration or None,
             websocket_limits=service.websocket_limits,
             traffic_shaping=service.traffic_shaping,
         )

@@ -341,11 +341,11 @@ class Service(Model):
     connections."""
 
     websocket_idle_timeout: Duration = 0.0
-    """Maximum time without any data on an upgraded connection; pings count as data. 0 means no
-    limit."""
+    """Maximum time without any data on an upgraded connection; pings of the client and the backend
+    count as data. 0 means no limit. The server enforces it."""
 
     websocket_max_duration: Duration = 0.0
-    """Maximum duration of an upgraded connection. 0 means no limit."""
+    """Maximum duration of an upgraded connection. 0 means no limit. The server enforces it."""
 
     host_header: str = "preserve"
     """Value of the `Host` header for backends: `preserve` keeps the client's, `upstream` uses the

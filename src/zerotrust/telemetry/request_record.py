@@ -20,9 +20,12 @@ from zerotrust.telemetry.trace_context import TraceContext
 
 MAX_TARGET_BYTES: Final = 2048
 """Part of a request's target that a record keeps: observers may keep hundreds of records."""
-_INTENDED_ENDS: Final = frozenset(("going_away", "access_ended", "limit"))
+_INTENDED_ENDS: Final = frozenset(
+    ("going_away", "access_ended", "limit", "idle_timeout", "max_duration")
+)
 """Errors of upgraded connections that the server or the agent has ended: a restart, access that an
-administrator or a rule has ended, a client that has exceeded a limit."""
+administrator or a rule has ended, a client that has exceeded a limit, a limit of the service's
+time."""
 
 
 class RequestRecord:

@@ -751,22 +751,7 @@ async def test_progress_restarts_the_idle_timeout_only() -> None:
     assert harness.loop.now == 1010
 
 
-@pytest.mark.parametrize(
-    ("timeouts", "seconds"), [(Timeouts(tunnel_idle=7), 7), (Timeouts(tunnel_total=9), 9)]
-)
-async def test_upgraded_connections_have_timeouts_of_their_own(
-    timeouts: Timeouts, seconds: int
-) -> None:
-    harness = Harness(timeouts=Timeouts(1, 2, 3, timeouts.tunnel_idle, timeouts.tunnel_total))
-    asked = harness.ask(flags=FLAG_UPGRADE)
-    asked.answer(SWITCH)
-    while asked.code is None:
-        harness.loop.now += 1
-        asked.exchange.expire(harness.loop.now)
-    assert harness.loop.now == 1000 + seconds
-
-
-async def test_an_upgraded_connection_without_timeouts_lasts() -> None:
+async def test_the_agent_does_not_end_upgraded_connections_by_the_clock() -> None:
     harness = Harness(timeouts=Timeouts(1, 2, 3))
     asked = harness.ask(flags=FLAG_UPGRADE)
     asked.answer(SWITCH)

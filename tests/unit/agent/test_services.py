@@ -230,15 +230,11 @@ async def test_a_replaced_service_is_swept_until_its_last_request() -> None:
         ({"timeout": "5s", "load_balancing": {"timeout": "7s"}}, Timeouts(response=5)),
         ({"load_balancing": {"timeout": "7s"}}, Timeouts(response=7)),
         ({"idle_timeout": 1, "total_timeout": 2}, Timeouts(idle=1, total=2)),
-        (
-            {"websocket_idle_timeout": 1, "websocket_max_duration": 2},
-            Timeouts(tunnel_idle=1, tunnel_total=2),
-        ),
     ],
 )
 def test_timeouts_of_a_service(keys: dict[str, Any], timeouts: Timeouts) -> None:
     assert Timeouts.of(service(**keys)) == timeouts
-    assert math.isinf(Timeouts().tunnel_total)
+    assert math.isinf(Timeouts().total)
 
 
 @pytest.mark.parametrize(

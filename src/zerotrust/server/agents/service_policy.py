@@ -37,10 +37,20 @@ class WebSocketSettings:
     Attributes:
         client: limits on what the client sends, or None.
         ping: seconds between pings of the server on a quiet WebSocket; 0 for none.
+        idle_timeout: seconds without a byte after which any upgraded connection ends; 0 for no
+            limit.
+        max_duration: seconds after which any upgraded connection ends; 0 for no limit.
     """
 
-    client: ClientLimits | None
-    ping: float
+    client: ClientLimits | None = None
+    ping: float = 0.0
+    idle_timeout: float = 0.0
+    max_duration: float = 0.0
+
+    @property
+    def has_timeouts(self) -> bool:
+        """Return True if upgraded connections end by the clock."""
+        return bool(self.idle_timeout or self.max_duration)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,7 +168,7 @@ def compile_service_policy(
     shaping = ServiceShaping.of(
         asked.traffic_shaping, before.shaping if before is not None else None
     )
-    websocket = _websocket_settings(sockets)
+    websocket = _websocket_settings(asked, sockets)
     if (
         shaping is None
         and asked.access is None
@@ -175,20 +185,23 @@ def compile_service_policy(
     )
 
 
-def _websocket_settings(asked: WebSocketLimits) -> WebSocketSettings | None:
+def _websocket_settings(asked: ServicePolicy, sockets: WebSocketLimits) -> WebSocketSettings | None:
     """Return the settings for WebSockets; None where they have no limits and no pings."""
     client = ClientLimits()
-    if asked.max_message is not None:
-        client = client._replace(max_message=parse_byte_size(asked.max_message))
-    if asked.messages is not None:
-        count, seconds = parse_rate(asked.messages)
-        client = client._replace(messages=count / seconds, burst=asked.burst or count)
-    if asked.bytes is not None:
-        client = client._replace(byte_rate=parse_byte_rate(asked.bytes))
-    limited = client != ClientLimits()
-    if not limited and not asked.ping:
-        return None
-    return WebSocketSettings(client if limited else None, asked.ping)
+    if sockets.max_message is not None:
+        client = client._replace(max_message=parse_byte_size(sockets.max_message))
+    if sockets.messages is not None:
+        count, seconds = parse_rate(sockets.messages)
+        client = client._replace(messages=count / seconds, burst=sockets.burst or count)
+    if sockets.bytes is not None:
+        client = client._replace(byte_rate=parse_byte_rate(sockets.bytes))
+    settings = WebSocketSettings(
+        client if client != ClientLimits() else None,
+        sockets.ping,
+        asked.websocket_idle_timeout or 0.0,
+        asked.websocket_max_duration or 0.0,
+    )
+    return settings if settings != WebSocketSettings() else None
 
 
 def _check_conditions(conditions: list[Condition], *, signs_in: bool, countries: bool) -> None:

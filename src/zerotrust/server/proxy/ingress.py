@@ -56,6 +56,7 @@ from zerotrust.server.proxy.request_context import ParkedRequest, RequestContext
 from zerotrust.server.proxy.retry import Delivery, RetryState, delivery_of
 from zerotrust.server.proxy.shaping import ShapedRelay
 from zerotrust.server.proxy.trailers import TrailerFilter
+from zerotrust.server.proxy.upgrade_timeouts import UpgradeTimeouts
 from zerotrust.server.proxy.verification_pool import VerificationPool
 from zerotrust.server.proxy.websocket_relay import WebSocketRelay
 from zerotrust.telemetry import logs
@@ -121,6 +122,7 @@ class Ingress:
         self.gate_check: GateCheck | None = None
         self.roots: tuple[bytes, ...] = ()
         self._loop = asyncio.get_running_loop()
+        self._upgrade_timeouts = UpgradeTimeouts(self._loop)
         # Random, because ids of an earlier process may be in logs.
         self._run = secrets.token_hex(4)
         self.reconfigure(api, https_port=https_port)
@@ -491,6 +493,13 @@ class Ingress:
             context.connection.break_off()
         else:
             self._send_error_page(context, error, context.response_edits)
+
+    def upgraded(self, relay: Relay) -> None:
+        """Apply the timeouts of the service to an upgraded connection (relay.RelayOwner)."""
+        policy = relay.context.policy
+        settings = policy.websocket if policy is not None else None
+        if settings is not None and settings.has_timeouts:
+            self._upgrade_timeouts.watch(relay, settings)
 
     def websocket_closed(self, context: RequestContext, meter: WebSocketMeter) -> None:
         """Log and count a WebSocket that has ended (websocket_relay.WebSocketOwner)."""

@@ -48,6 +48,9 @@ class RelayOwner(Protocol):
     def access_ended(self, context: RequestContext) -> None:
         """Refuse a request without an answer that its client may not go on with."""
 
+    def upgraded(self, relay: "Relay") -> None:
+        """Note that a connection has become a byte relay."""
+
 
 class Relay:
     """Sends the request's body to the stream, and the stream's answer to the connection.
@@ -128,6 +131,11 @@ class Relay:
     def takes_more(self) -> bool:
         """The stream still takes bytes of the request."""
         return self.stream.sending is not StreamState.DONE
+
+    @property
+    def moved(self) -> int:
+        """Bytes that client and backend have sent since the upgrade."""
+        return self.context.connection.received + self.context.connection.sent
 
     def delivers_rest(self, code: Code, *, ended: bool) -> bool:
         """Return True where bytes that came before a reset with `code` still go to the client.
@@ -224,6 +232,19 @@ class Relay:
             connection.break_off()
         else:
             self._owner.access_ended(self.context)
+
+    def expire(self, error: str, reason: str) -> None:
+        """End an upgraded connection: it has exceeded a limit.
+
+        Args:
+            error: for the access log.
+            reason: for the client, where its protocol has a message for that.
+        """
+        self._session.reset(self.stream, Code.CANCELLED, reason)
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self.context.fail(error, "server")
+            connection.break_off()
 
     def depart(self, *, by_agent: bool = False) -> None:
         """End an upgraded connection, as the server or the agent restarts. Other requests go on.
@@ -353,7 +374,9 @@ class Relay:
         if status == 101:
             self._user = context.who
         over = connection.respond(block, status, kind, length, announce=announce)
-        if status != 101 and context.head.fields.upgrade:
+        if status == 101:
+            self._owner.upgraded(self)
+        elif context.head.fields.upgrade:
             self._session.send_data(self.stream, b"", end=True)
         if over:
             self._complete()

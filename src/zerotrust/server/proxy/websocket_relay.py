@@ -40,7 +40,7 @@ from zerotrust.tunnel.session import EndedBy, Session
 from zerotrust.tunnel.stream import StreamState
 
 PENDING_CLOSE_SECONDS: Final = 0.5
-"""Time for the frame that the backend is sending, before a client that has exceeded a limit is
+"""Time for the frame that the backend is sending, before a WebSocket that has exceeded a limit is
 broken off without a Close frame."""
 _PING_PREFIX_BYTES: Final = 8
 _CHOSEN: Final = re.compile(
@@ -184,6 +184,18 @@ class WebSocketRelay(Relay):
             self._note_end(SERVER, ABNORMAL, reason)
             super().withdraw(reason)
             self._over()
+
+    @property
+    def moved(self) -> int:
+        client, backend, pings = self._client, self._backend, self._pings
+        assert client is not None and backend is not None
+        return client.bytes + backend.bytes - (0 if pings is None else pings.withheld)
+
+    def expire(self, error: str, reason: str) -> None:
+        backend, connection = self._backend, self._connection
+        if backend is not None and connection is not None:
+            pending = PendingClose(SERVER, error, GOING_AWAY, reason, Code.CANCELLED, final=True)
+            self._leave(connection, backend, pending)
 
     def depart(self, *, by_agent: bool = False) -> None:
         """End the WebSocket between two frames; its client is told to come back at once.

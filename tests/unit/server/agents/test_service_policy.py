@@ -238,6 +238,17 @@ def test_limits_of_websockets() -> None:
     assert guard({"websocket_limits": {}}) is None
 
 
+def test_timeouts_of_upgraded_connections() -> None:
+    asked = {"websocket_idle_timeout": "10m", "websocket_max_duration": 3600}
+    found = made(asked).websocket
+    assert found == WebSocketSettings(idle_timeout=600.0, max_duration=3600.0)
+    assert found.has_timeouts
+    assert not WebSocketSettings(ping=30.0).has_timeouts
+    assert guard({"websocket_idle_timeout": 0}) is None
+    with pytest.raises(ConfigError, match="websocket_max_duration"):
+        guard({"websocket_max_duration": -1})
+
+
 @pytest.mark.parametrize(
     ("origins", "asked", "said"),
     [
