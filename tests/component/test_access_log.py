@@ -72,7 +72,16 @@ async def test_a_request_through_caddy(logged: Logged) -> None:
     assert (line["sent"], line["ended_by"]) == (len(response.body), "backend")
     parts = ("policy", "tunnel", "connect", "backend", "body")
     assert sum(line[part] for part in parts) == pytest.approx(line["duration"], abs=1e-4)
+    assert 0 < line["edge"] < 10
     assert "secret" not in logged.path.read_text()
+
+
+async def test_what_a_client_says_of_the_edge_is_not_believed(logged: Logged) -> None:
+    fields = [(name, "5000000") for name in ("X-0Trust-Edge-Time", "x-0trust-edge-time")]
+    response = await logged.stack.caddy.get(APP, "/echo/forged", *fields)
+    assert b"edge-time" not in response.body.lower()
+    line = await logged.line(lambda line: line["path"] == "/echo/forged")
+    assert line["edge"] < 10
 
 
 async def test_a_backend_that_is_down(logged: Logged) -> None:

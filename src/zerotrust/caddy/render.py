@@ -19,6 +19,7 @@ import os
 from typing import Any, Final
 
 from zerotrust.errors import ConfigError
+from zerotrust.http.head import EDGE_TIME
 from zerotrust.model.base import split_address
 from zerotrust.model.server import Caddy, CaddyLogging, ServerConfig
 
@@ -74,6 +75,14 @@ def render(config: ServerConfig) -> Json:
     if has_our_storage(caddy):
         document["storage"] = {"module": "file_system", "root": caddy.storage}
     return document
+
+
+def sends_edge_time(config: ServerConfig) -> bool:
+    """Return True if Caddy tells the server for how long it has had each request.
+
+    Only a managed Caddy does: it overwrites what clients say.
+    """
+    return config.caddy.mode == "managed" and config.access_log.output is not None
 
 
 def is_ours(document: object) -> bool:
@@ -162,10 +171,13 @@ def _proxy(config: ServerConfig) -> Json:
 
     Caddy overwrites `X-Forwarded-Proto` of clients.
     """
+    fields = {"X-Real-IP": ["{http.vars.client_ip}"]}
+    if sends_edge_time(config):
+        fields[EDGE_TIME] = ["{http.request.duration_ms}"]
     return {
         "handler": "reverse_proxy",
         "upstreams": [{"dial": _dial("api.listen_addr", config.api.listen_addr)}],
-        "headers": {"request": {"set": {"X-Real-IP": ["{http.vars.client_ip}"]}}},
+        "headers": {"request": {"set": fields}},
         # Caddy always flushes responses without a length, and server-sent events, at once. With -1,
         # it would write head and body of each small response separately.
         "flush_interval": "50ms",

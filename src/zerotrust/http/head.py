@@ -54,6 +54,12 @@ connection of a client may hold an incomplete head."""
 MAX_RESPONSE_HEAD_BYTES: Final = 128 * 1024
 """Half of what Chromium accepts. Fewer backends than clients hold incomplete heads."""
 
+EDGE_TIME: Final = "X-0Trust-Edge-Time"
+"""Field in which the edge says for how many milliseconds it has had the request. Never forwarded,
+like all fields with this prefix."""
+_EDGE_LINE: Final = b"\r\nX-0trust-Edge-Time: "
+"""Its line, as Go spells the name."""
+
 IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 """Methods of requests that may be sent again after a failure (RFC 9110 s9.2.2)."""
 
@@ -197,15 +203,27 @@ class RequestFields:
 
 class RequestHead:
     """Head of a request. Not a dataclass, because a compiled dataclass has an interpreted
-    constructor."""
+    constructor.
 
-    __slots__ = ("fields", "method", "minor", "target")
+    Attributes:
+        edge_time: what the edge says in `EDGE_TIME`; empty in copies of the head.
+    """
 
-    def __init__(self, method: bytes, target: bytes, minor: int, fields: RequestFields) -> None:
+    __slots__ = ("edge_time", "fields", "method", "minor", "target")
+
+    def __init__(
+        self,
+        method: bytes,
+        target: bytes,
+        minor: int,
+        fields: RequestFields,
+        edge_time: bytes = b"",
+    ) -> None:
         self.method = method
         self.target = target
         self.minor = minor
         self.fields = fields
+        self.edge_time = edge_time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -261,6 +279,9 @@ def parse_request(head: bytes) -> RequestHead:
     Raises:
         HttpError: the head is invalid; `reply` is the status to answer.
     """
+    edge_time = b""
+    if _EDGE_LINE in head:
+        head, edge_time = _without_edge_time(head)
     start, _, rest = head.partition(b"\r\n")
     match = _REQUEST_LINE.fullmatch(start)
     if match is None:
@@ -274,7 +295,17 @@ def parse_request(head: bytes) -> RequestHead:
             fields = fields.with_host(host_field)
     elif method == b"CONNECT":
         raise HttpError("CONNECT is not supported", 501)
-    return RequestHead(method, target, minor, fields)
+    return RequestHead(method, target, minor, fields, edge_time)
+
+
+def _without_edge_time(head: bytes) -> tuple[bytes, bytes]:
+    """Return a head without the line of `EDGE_TIME`, and the value of that field.
+
+    The value is another one in each request: with it, the cache of fields would be of no use.
+    """
+    at = head.index(_EDGE_LINE) + 2
+    end = head.index(b"\r\n", at)
+    return head[:at] + head[end + 2 :], head[at + len(_EDGE_LINE) - 2 : end]
 
 
 @recent

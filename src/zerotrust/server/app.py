@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import hashes
 
 from zerotrust import __version__
 from zerotrust.caddy.edge import Edge
-from zerotrust.caddy.render import has_our_storage
+from zerotrust.caddy.render import has_our_storage, sends_edge_time
 from zerotrust.config import folders
 from zerotrust.config.diff import Changes
 from zerotrust.config.load import Loaded
@@ -333,6 +333,7 @@ class Server:
             )
             undo.pop_all()
         self.ingress.roots = _roots(self._config)
+        self.ingress.edge_times = sends_edge_time(self._config)
         for key, address in _addresses(self._config).items():
             if key == "api.listen_addr":
                 await self._restart_gate.wait()
@@ -431,6 +432,7 @@ class Server:
     ) -> None:
         """Give the parts their new settings; none of this can fail."""
         self.ingress.reconfigure(config.api, https_port=config.caddy.https_port)
+        self.ingress.edge_times = sends_edge_time(config)
         if config.limits != self._config.limits:
             self._load_shedding.reconfigure(config.limits)
             self.registry.policies.most = most_memory(config.limits)

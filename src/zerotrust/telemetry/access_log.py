@@ -63,6 +63,8 @@ def fields_of(record: RequestRecord, *, query: bool) -> Fields:
     fields = {name: value for name, value in fields.items() if value != ""}
     fields |= {"status": record.status, "received": record.received, "sent": record.sent}
     fields["duration"] = round(record.duration, 6)
+    if record.edge is not None:
+        fields["edge"] = round(record.edge, 6)
     if record.waited:
         fields["wait"] = round(record.waited, 6)
     for part in _PARTS:

@@ -10,7 +10,7 @@ differences mean something; 0 stands for a moment that did not come.
     ended_at       the last byte was sent, or the request broke off
 
 The parts of the duration are what lies between: `wait`, `policy`, `tunnel`, `connect`, `backend`
-and `body`. A part that was not reached is None.
+and `body`. A part that was not reached is None. The time at the edge comes before the duration.
 """
 
 from collections.abc import Callable
@@ -53,6 +53,7 @@ class RequestRecord:
             connection was lost without the Close frame of a WebSocket.
         tries: number of times that it was forwarded.
         trace: the request's place in a trace; None without tracing.
+        edge_time: seconds for which the edge had the request; below 0 if it does not say so.
         waited: seconds in which it waited for its agent, a verification or other servers.
         queued: seconds in which the agent waited for a connection to the upstream; below 0 if it
             does not report it.
@@ -66,6 +67,7 @@ class RequestRecord:
         "backend_time",
         "began_at",
         "client",
+        "edge_time",
         "ended_at",
         "ended_by",
         "error",
@@ -115,6 +117,7 @@ class RequestRecord:
         self.ended_by = ""
         self.tries = 0
         self.trace: TraceContext | None = None
+        self.edge_time = -1.0
         self.waited = 0.0
         self.queued = -1.0
         self.backend_time = -1.0
@@ -139,6 +142,11 @@ class RequestRecord:
     def duration(self) -> float:
         """Seconds from the head of the request to the end."""
         return self.ended_at - self.began_at
+
+    @property
+    def edge(self) -> float | None:
+        """Seconds from the head of the request at the edge until the edge sent it on."""
+        return None if self.edge_time < 0.0 else self.edge_time
 
     @property
     def policy(self) -> float | None:

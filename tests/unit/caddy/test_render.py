@@ -22,6 +22,7 @@ from zerotrust.caddy.render import (
     is_ours,
     is_private,
     render,
+    sends_edge_time,
 )
 from zerotrust.errors import ConfigError
 from zerotrust.model.server import ServerConfig
@@ -231,3 +232,25 @@ def test_the_caddyfile_for_mode_none() -> None:
     assert (theirs["flush_interval"], ours["flush_interval"]) == (50 * 10**6, "50ms")
     for key in ("protocol", "compression", "keep_alive"):
         assert theirs["transport"][key] == ours["transport"][key]
+
+
+@pytest.mark.parametrize(
+    ("mode", "output", "sent"),
+    [
+        ("managed", "access.log", True),
+        ("managed", None, False),
+        ("external", "access.log", False),
+        ("none", "access.log", False),
+    ],
+)
+def test_the_time_at_the_edge_is_sent_by_a_managed_caddy_for_the_access_log(
+    mode: str, output: str | None, sent: bool
+) -> None:
+    values = {"caddy": {"mode": mode}, "access_log": {"output": output}}
+    config = ServerConfig.model_validate(values)
+    assert sends_edge_time(config) is sent
+    for proxy in proxies(render(config)):
+        fields = proxy["headers"]["request"]["set"]
+        assert fields.get("X-0Trust-Edge-Time") == (
+            ["{http.request.duration_ms}"] if sent else None
+        )

@@ -549,3 +549,32 @@ def test_llhttp_sees_the_same_fields(fields: list[tuple[bytes, bytes]]) -> None:
     assert [b"%b: %b\r\n" % field for field in seen.fields[1:]] == head.fields.lines.splitlines(
         True
     )
+
+
+EDGE = b"X-0trust-Edge-Time: 0.25\r\n"
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_the_time_at_the_edge_is_cut_out(place: int) -> None:
+    lines = [HOST, b"A: b\r\n"]
+    plain = parse_request(b"GET / HTTP/1.1\r\n" + b"".join(lines) + b"\r\n")
+    lines.insert(place, EDGE)
+    head = parse_request(b"GET / HTTP/1.1\r\n" + b"".join(lines) + b"\r\n")
+    assert (head.edge_time, plain.edge_time) == (b"0.25", b"")
+    assert head.fields is plain.fields, "the cache knows the other lines"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [EDGE + EDGE, EDGE.lower(), EDGE.replace(b"-", b"_"), EDGE.replace(b": ", b":")],
+    ids=["twice", "lower case", "underscores", "no blank"],
+)
+def test_other_spellings_of_the_time_at_the_edge_are_dropped(lines: bytes) -> None:
+    head = parse_request(b"GET / HTTP/1.1\r\n" + HOST + lines + b"\r\n")
+    assert b"edge" not in (head.fields.lines + head.fields.spoofable).lower()
+
+
+@pytest.mark.parametrize("behind", [b" folded\r\n", b"\n\r\n", b"\x00\r\n"])
+def test_a_line_that_is_cut_out_hides_no_fault_behind_it(behind: bytes) -> None:
+    with pytest.raises(HttpError):
+        parse_request(b"GET / HTTP/1.1\r\n" + HOST + EDGE + behind + b"\r\n")

@@ -37,6 +37,12 @@ def wait_for(reached: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
+def test_the_time_at_the_edge_is_not_part_of_the_duration() -> None:
+    fields = fields_of(finished(edge_time=0.0123456), query=False)
+    assert (fields["edge"], fields["duration"]) == (0.012346, 0.5)
+    assert "edge" not in fields_of(finished(), query=False)
+
+
 def test_a_line_has_all_that_is_known() -> None:
     fields = fields_of(finished(), query=False)
     assert fields == {

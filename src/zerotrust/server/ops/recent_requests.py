@@ -29,6 +29,7 @@ class FinishedRequest:
     Attributes:
         time: arrival of the request, in seconds since 1970.
         duration: seconds from the head of the request to the end.
+        edge: seconds before that at the edge; None if unknown.
         waited, policy, tunnel, connect, backend, body: the parts of `duration`, as in
             `telemetry.request_record`; None for a part that was not reached or not reported.
         status: 0 if the client has gone before any.
@@ -42,6 +43,7 @@ class FinishedRequest:
         "client",
         "connect",
         "duration",
+        "edge",
         "ended_by",
         "error",
         "host",
@@ -79,6 +81,7 @@ class FinishedRequest:
         self.received = record.received
         self.sent = record.sent
         self.duration = record.duration
+        self.edge = record.edge
         self.waited = record.waited
         self.policy = record.policy
         self.tunnel = record.tunnel
@@ -88,8 +91,9 @@ class FinishedRequest:
 
     @property
     def parts(self) -> list[tuple[str, float]]:
-        """The parts of `duration` that were reached, in their order, with their names."""
+        """The parts that were reached, in their order, with their names."""
         found = (
+            ("edge", self.edge),
             ("wait", self.waited or None),
             ("policy", self.policy),
             ("tunnel", self.tunnel),

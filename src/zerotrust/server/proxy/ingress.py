@@ -74,6 +74,9 @@ _ADDRESS: Final = re.compile(
     rb"([0-9.]{7,15})(?::[0-9]{1,5})?|\[%b\](?::[0-9]{1,5})?|%b" % (_IPV6, _IPV6)
 )
 
+_MILLISECONDS: Final = re.compile(rb"[0-9]{1,7}(?:\.[0-9]{1,9})?")
+"""At most 2.8 hours."""
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -87,6 +90,7 @@ class Ingress:
         agents: accepts agents that come through Caddy.
         gate_check: the gates of host names; None where access is not configured.
         roots: SHA-256 of the root certificates, by which a ping recognises this installation.
+        edge_times: the edge says for how long it has had a request (`http.head.EDGE_TIME`).
         requests: how many requests came.
         observers: get the record of each finished request; without any, none is made.
         tracer: makes the trace context of each request; needs an observer. None without traces.
@@ -121,6 +125,7 @@ class Ingress:
         self.agents = agents
         self.gate_check: GateCheck | None = None
         self.roots: tuple[bytes, ...] = ()
+        self.edge_times = False
         self._loop = asyncio.get_running_loop()
         self._upgrade_timeouts = UpgradeTimeouts(self._loop)
         # Random, because ids of an earlier process may be in logs.
@@ -193,6 +198,10 @@ class Ingress:
             began_at=perf_counter(),
         )
         context.observe(record, self)
+        if head.edge_time and self.edge_times:
+            peer = context.connection.peer_host
+            if peer is None or self._is_trusted(peer):
+                record.edge_time = _seconds(head.edge_time)
         if self.tracer is not None:
             fields = head.fields
             record.trace, lines = self.tracer.begin(fields.lines)
@@ -675,6 +684,13 @@ class Ingress:
             return False
         address = ipaddress.ip_address(peer_address.decode())
         return any(address in network for network in self._trusted)
+
+
+def _seconds(milliseconds: bytes) -> float:
+    """Return the time that the edge says, in seconds; below 0 if it is no such time."""
+    if not _MILLISECONDS.fullmatch(milliseconds):
+        return -1.0
+    return float(milliseconds) / 1000
 
 
 @lru_cache(maxsize=4096)

@@ -36,6 +36,44 @@ def observed(proxy: ProxyFixture) -> list[RequestRecord]:
     return records
 
 
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ("0.25", 0.00025),
+        ("20000", 20.0),
+        ("9999999.5", 9999.9995),
+        ("10000000", None),
+        ("-1", None),
+        ("1e3", None),
+        ("nan", None),
+        ("1.", None),
+        ("", None),
+        ("1 2", None),
+        ("9" * 5000, None),
+    ],
+)
+async def test_a_record_has_the_time_at_the_edge(said: str, seconds: float | None) -> None:
+    proxy = ProxyFixture({})
+    records = observed(proxy)
+    proxy.ingress.edge_times = True
+    await proxy.ask("GET /", f"X-0trust-Edge-Time: {said}")
+    assert b"edge" not in proxy.opened[0].block.lower()
+    await proxy.answer(OK, kind=KIND_LENGTH, body=b"ok")
+    assert [one.edge for one in records] == [seconds]
+
+
+async def test_a_client_is_not_believed_about_the_edge() -> None:
+    proxy = ProxyFixture({})
+    records = observed(proxy)
+    await proxy.ask("GET /", "X-0trust-Edge-Time: 1")
+    assert b"edge" not in proxy.opened[0].block.lower()
+    await proxy.answer(OK, kind=KIND_LENGTH, body=b"ok")
+    proxy.ingress.edge_times = True
+    proxy.connection.peer_host = "198.51.100.7"
+    await proxy.ask("GET /", "X-0trust-Edge-Time: 1")
+    assert [one.edge for one in records] == [None, None]
+
+
 async def test_a_record_has_the_time_at_each_hop() -> None:
     proxy = ProxyFixture({})
     records = observed(proxy)
