@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.backends import UnresponsivePort
 from tests.support.client import Response
+from tests.support.commands import Commands
 from tests.support.inprocess_backend import InProcessBackend
 from tests.support.processes import PRODUCT, Process
 from tests.support.stack import Authority, Service, Stack, service
@@ -68,6 +69,18 @@ class Scenario:
         async with Process("status", command, log=log) as asked:
             assert await asked.wait_exit() == 0, asked.text()
             return AgentStatus.model_validate_json(asked.text())
+
+    async def knows(self, host: str, port: int, problem: str) -> bool:
+        """Return True if the server knows that of two upstreams this one has this problem."""
+        command = Commands(self.stack.folder / "state" / "admin.sock")
+        found = (await command("services", "list", "--json")).json()["services"]
+        (upstreams,) = [one["upstreams"] for one in found if one["host"] == host]
+        return (
+            upstreams is not None
+            and (upstreams["healthy"], upstreams["total"]) == (1, 2)
+            and [one["address"] for one in upstreams["unhealthy"]] == [f"127.0.0.1:{port}"]
+            and problem in upstreams["unhealthy"][0]["reason"]
+        )
 
     async def states(self, service_id: str) -> list[str]:
         """Return the states of a service's upstreams, as `0trust agent status` shows them."""
@@ -294,7 +307,11 @@ async def test_checks_change_where_requests_go(scenario: Scenario, kind: str) ->
     line = await scenario.agent.process.wait_line(
         f"upstream health changed.*after=unhealthy.*service={host} .*", since=since
     )
-    assert ("answered 302" if kind == "http" else "connection refused") in line[0]
+    problem = "answered 302" if kind == "http" else "connection refused"
+    assert problem in line[0]
+    await eventually(
+        lambda: scenario.knows(host, ill.port, problem), "the server knows it", interval=0.2
+    )
     assert await scenario.names(host, 6) == {"b1": 6}
     await well.stop()
     unhealthy = re.compile(f"after=unhealthy.*service={host} ")

@@ -50,6 +50,7 @@ def home(**changes: object) -> AgentSession:
         "certificate_ends": 1_900_000_000.5,
         "attached": True,
         "round_trip": 0.012,
+        "health_changes": 0,
     }
     return cast("AgentSession", SimpleNamespace(**{**session, **changes}))
 

@@ -25,6 +25,7 @@ from zerotrust.tunnel.codes import (
     CONNECTIONS,
     FLAG_ANNOUNCE,
     FLAG_UPGRADE,
+    HEALTH,
     LISTEN_ON,
     POLICY,
     WILDCARDS,
@@ -39,11 +40,15 @@ from zerotrust.tunnel.messages import (
     Registered,
     Renewed,
     Resume,
+    ServiceHealth,
     Unregister,
     Welcome,
 )
 from zerotrust.tunnel.session import Phase, SessionOptions
 from zerotrust.tunnel.stream import Stream, StreamSink
+
+MAX_REPORTS: Final = 64
+"""Messages about the health of services that a session sends in a second, one of each service."""
 
 _log = logs.logger("tunnel")
 
@@ -96,6 +101,7 @@ class ServerSession:
         self._leaving = False
         self._refuses = False
         self._unanswered: set[str] = set()
+        self._reported: dict[str, ServiceHealth] = {}
         self.refused: dict[str, dict[str, str]] = {}
         self.published: asyncio.Future[bool] = self._loop.create_future()
         self.released: asyncio.Future[None] = self._loop.create_future()
@@ -108,9 +114,15 @@ class ServerSession:
         self.ended: tuple[Code, str] | None = None
 
     def sweep(self, now: float) -> None:
-        """Fail the requests that have exceeded a timeout."""
+        """Fail the requests that have exceeded a timeout; tell the server of changed health.
+
+        Runs every second.
+        """
         for exchange in list(self._running):
             exchange.expire(now)
+        session = self.link.session
+        if self.was_established and session.attached and HEALTH in session.capabilities:
+            self._report_health()
 
     def go_away(self, reason: str) -> None:
         """Ask the server to open no more streams here; refuse those that it opens after its
@@ -160,6 +172,7 @@ class ServerSession:
                     service=live.id,
                 )
             self._unanswered.add(live.id)
+            self._reported.pop(live.id, None)
             session.send(message)
             return
         _log.error("service not published", service=live.id, reason=reason)
@@ -184,6 +197,7 @@ class ServerSession:
             self.announce(live)
         for service_id in plan.gone:
             self.refused.pop(service_id, None)
+            self._reported.pop(service_id, None)
             self.link.session.send(Unregister(id=service_id))
 
     # ---- tunnel.session.SessionSink
@@ -284,6 +298,19 @@ class ServerSession:
             self.published.set_result(False)
 
     # ---- inside
+
+    def _report_health(self) -> None:
+        """Send the health of services where it has changed, of some of them at a time."""
+        reported, left = self._reported, MAX_REPORTS
+        for live in self._services.all:
+            health = live.upstreams.health
+            if health is None or reported.get(live.id) is health or live.id in self._unanswered:
+                continue
+            reported[live.id] = health
+            self.link.session.send(health)
+            left -= 1
+            if not left:
+                return
 
     def _note_published(self) -> None:
         if not self._unanswered and not self.published.done():

@@ -20,6 +20,7 @@ from zerotrust.model.service import Service
 from zerotrust.model.upstream import Upstream, UpstreamEndpoint
 from zerotrust.net.http_client import BackendPool
 from zerotrust.telemetry import logs
+from zerotrust.tunnel.messages import MAX_TEXT, MAX_UNHEALTHY, ServiceHealth, UpstreamFault
 
 _log = logs.logger("upstreams")
 
@@ -48,9 +49,10 @@ class UpstreamHandle:
         ends_at: time of the loop at which its running requests fail; infinity while the
             configuration has the upstream.
         host: the Host of its health checks.
+        fault: the reason why it is not healthy; empty while it is.
     """
 
-    __slots__ = ("check", "edits", "endpoint", "ends_at", "host", "member", "pool")
+    __slots__ = ("check", "edits", "endpoint", "ends_at", "fault", "host", "member", "pool")
 
     def __init__(
         self, member: PooledUpstream, pool: BackendPool, service: Service, configured: Upstream
@@ -63,6 +65,7 @@ class UpstreamHandle:
         self.edits = _edits(service, endpoint)
         self.check = configured.health_check
         self.host = service.host_for(endpoint)
+        self.fault = ""
 
     @property
     def address(self) -> str:
@@ -84,9 +87,21 @@ class Upstreams:
     Attributes:
         all: the upstreams, in the order of the configuration.
         only: the upstream of every request if there is one upstream without checks or limits.
+        health: their health for the server, another object after each change; None where nothing
+            is known of it.
     """
 
-    __slots__ = ("_affinity", "_by_address", "_of", "_pool", "_queue", "_service", "all", "only")
+    __slots__ = (
+        "_affinity",
+        "_by_address",
+        "_of",
+        "_pool",
+        "_queue",
+        "_service",
+        "all",
+        "health",
+        "only",
+    )
 
     def __init__(
         self,
@@ -120,6 +135,7 @@ class Upstreams:
         selects = any(one.max_connections or one.health_check for one in service.backends)
         skips = not selects and not options.max_connections and not options.health_check_required
         self.only = self.all[0] if len(self.all) == 1 and skips else None
+        self.health = self._health()
 
     # ---- requests
 
@@ -202,7 +218,10 @@ class Upstreams:
             self.release(now)
 
     def note(self, member: PooledUpstream, change: Change, detail: str = "") -> None:
-        """Log a change of an upstream's health."""
+        """Note and log a change of an upstream's health."""
+        reason = f"{change.reason}: {detail}" if detail else change.reason
+        self._of[member].fault = "" if change.after is HealthState.HEALTHY else reason
+        self.health = self._health()
         log = _log.info if change.after is HealthState.HEALTHY else _log.warning
         log(
             "upstream health changed",
@@ -210,7 +229,25 @@ class Upstreams:
             upstream=member.key,
             before=change.before.value,
             after=change.after.value,
-            reason=f"{change.reason}: {detail}" if detail else change.reason,
+            reason=reason,
+        )
+
+    def _health(self) -> ServiceHealth | None:
+        if self.only is not None or not self.all:
+            return None
+        unhealthy = [
+            upstream
+            for upstream in self.all
+            if upstream.member.health.state is not HealthState.HEALTHY
+        ]
+        return ServiceHealth(
+            id=self._service,
+            healthy=len(self.all) - len(unhealthy),
+            upstreams=len(self.all),
+            unhealthy=[
+                UpstreamFault(address=one.address[:MAX_TEXT], reason=one.fault[:MAX_TEXT])
+                for one in unhealthy[:MAX_UNHEALTHY]
+            ],
         )
 
     # ---- the end
@@ -221,13 +258,14 @@ class Upstreams:
         Args:
             same_tls: the TLS settings are the same. If not, health is unknown again.
         """
-        before = {upstream.endpoint: upstream.member for upstream in previous.all}
-        same = [
-            (upstream.member, before[upstream.endpoint])
-            for upstream in self.all
-            if upstream.endpoint in before
-        ]
+        before = {upstream.endpoint: upstream for upstream in previous.all}
+        same = []
+        for upstream in self.all:
+            if (former := before.get(upstream.endpoint)) is not None:
+                upstream.fault = former.fault
+                same.append((upstream.member, former.member))
         self._pool.inherit(previous._pool, same, health=same_tls)
+        self.health = self._health()
 
     def drain(self, staying: AbstractSet[UpstreamEndpoint], ends_at: float) -> None:
         """Fail running requests of upstreams that are not `staying` at `ends_at`, if not

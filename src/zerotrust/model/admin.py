@@ -271,12 +271,28 @@ class AuditCheck(Model):
     reason: str
 
 
+class UnhealthyUpstream(Model):
+    """Upstream whose health checks or requests fail. The texts are those of the agent."""
+
+    address: str
+    reason: str
+
+
+class UpstreamsView(Model):
+    """Health of the upstreams of a service. `unhealthy` names at most 8 of them."""
+
+    healthy: int
+    total: int
+    unhealthy: list[UnhealthyUpstream]
+
+
 class ServiceView(Model):
     """Host name of a service, and the agent that serves it.
 
     `state` is `serving`, `away` (the agent's connection is lost and may be resumed), `standby`
     (another service of the agent comes first), or `offline`. `who` may enter by the
-    server's rule, in words; `require` are conditions that the agent's file adds.
+    server's rule, in words; `require` are conditions that the agent's file adds. `upstreams` is
+    None if the agent does not report their health, or checks none.
     """
 
     host: str
@@ -288,6 +304,7 @@ class ServiceView(Model):
     https: bool
     who: str
     require: list[str]
+    upstreams: UpstreamsView | None = None
 
 
 class ServiceList(Model):

@@ -15,6 +15,7 @@ WILDCARDS: Final = "wildcards"
 LARGE_HEADS: Final = "large_heads"
 ACCESS: Final = "access"
 REPORTS: Final = "reports"
+HEALTH: Final = "health"
 CAPABILITIES: Final = (
     POLICY,
     LISTEN_ON,
@@ -25,6 +26,7 @@ CAPABILITIES: Final = (
     LARGE_HEADS,
     ACCESS,
     REPORTS,
+    HEALTH,
 )
 """Extensions of the first revision that this implementation has (section 3)."""
 
@@ -45,6 +47,7 @@ class FrameType(IntEnum):
     GOAWAY = 0x14
     RENEW = 0x15
     RENEWED = 0x16
+    HEALTH = 0x17
     OPEN = 0x20
     HEAD = 0x21
     DATA = 0x22

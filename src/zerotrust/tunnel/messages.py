@@ -10,6 +10,9 @@ from zerotrust.tunnel.binary import MAX_REASON_BYTES, printable
 from zerotrust.tunnel.codes import FrameType
 
 MAX_HELLO_BYTES: Final = 4096
+MAX_TEXT: Final = 128
+MAX_UNHEALTHY: Final = 8
+"""Upstreams that a message about a service's health names."""
 
 
 class Message(BaseModel):
@@ -40,7 +43,7 @@ def decode(kind: type[MessageT], payload: bytes) -> MessageT:
         raise RemoteProtocolError(f"{kind.__name__.upper()} {said[:MAX_REASON_BYTES]}") from None
 
 
-Text = Annotated[str, Field(max_length=128), AfterValidator(printable)]
+Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(printable)]
 Window = Annotated[int, Field(ge=16384, le=16777216)]
 MaxStreams = Annotated[int, Field(ge=1, le=1048576)]
 ServiceId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
@@ -54,6 +57,7 @@ Host = Annotated[
 SessionId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 Secret = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, lt=2**64)]
+UpstreamCount = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class Resume(Message):
@@ -159,6 +163,26 @@ class Renewed(ControlMessage):
     reason: Text = ""
 
 
+class UpstreamFault(Message):
+    """An upstream that is not healthy."""
+
+    address: Text
+    reason: Text = ""
+
+
+class ServiceHealth(ControlMessage):
+    """Health of the upstreams of a registered service."""
+
+    frame_type = FrameType.HEALTH
+
+    id: ServiceId
+    healthy: UpstreamCount
+    upstreams: UpstreamCount
+    """Number of all upstreams."""
+    unhealthy: list[UpstreamFault] = Field(default=[], max_length=MAX_UNHEALTHY)
+    """Some of those that are not healthy."""
+
+
 class Unregister(ControlMessage):
     """A service that the agent no longer offers."""
 
@@ -177,7 +201,7 @@ class Ready(ControlMessage):
 
 
 AGENT_MESSAGES: Final[dict[int, type[ControlMessage]]] = {
-    message.frame_type: message for message in (Register, Unregister, Ready, Renew)
+    message.frame_type: message for message in (Register, Unregister, Ready, Renew, ServiceHealth)
 }
 """Messages that agents send, by frame type."""
 SERVER_MESSAGES: Final[dict[int, type[ControlMessage]]] = {

@@ -37,6 +37,7 @@ from zerotrust.tunnel.binary import (
 from zerotrust.tunnel.codes import (
     COUNTED,
     END,
+    HEALTH,
     INTERIM,
     LARGE_HEADS,
     MORE,
@@ -80,6 +81,13 @@ _HEAD: Final = int(FrameType.HEAD)
 _TRAILERS: Final = int(FrameType.TRAILERS)
 _RESET: Final = int(FrameType.RESET)
 # Compiled code loads a constant faster than a member of an enumeration.
+_NEEDS: Final = {
+    int(FrameType.RENEW): RENEWAL,
+    int(FrameType.RENEWED): RENEWAL,
+    int(FrameType.HEALTH): HEALTH,
+}
+"""Capability that a message needs."""
+
 _BODY: Final = StreamState.BODY
 _DONE: Final = StreamState.DONE
 
@@ -738,9 +746,8 @@ class Session:
 
     def _receive_message(self, kind: int, payload: bytes) -> None:
         message_type = (SERVER_MESSAGES if self._dialer else AGENT_MESSAGES).get(kind)
-        if message_type is None or (
-            RENEWAL not in self.capabilities and kind in (FrameType.RENEW, FrameType.RENEWED)
-        ):
+        needed = _NEEDS.get(kind)
+        if message_type is None or (needed is not None and needed not in self.capabilities):
             raise RemoteProtocolError(f"a frame of type {kind:#04x} is not expected here")
         self._sink.message(Ready() if message_type is Ready else decode(message_type, payload))
 

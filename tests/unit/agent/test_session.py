@@ -18,7 +18,7 @@ from tests.support.examples import examples
 from tests.support.transport import FakeTransport
 from tests.support.tunnel import WELCOME, message
 from zerotrust.agent.server_endpoint import ServerEndpoint
-from zerotrust.agent.services import LiveService, Services, Timeouts
+from zerotrust.agent.services import LiveService, ServicePlan, Services, Timeouts
 from zerotrust.agent.session import ServerSession
 from zerotrust.agent.upstreams import Upstreams
 from zerotrust.http.head_block import check_request_block
@@ -29,7 +29,14 @@ from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.tunnel.binary import pack_open, pack_reason, unpack_reason
 from zerotrust.tunnel.codes import END, FLAG_ANNOUNCE, FLAG_TRAILERS, FLAG_UPGRADE, Code, FrameType
 from zerotrust.tunnel.frames import FrameReader, encode
-from zerotrust.tunnel.messages import Register, Registered, Renewed, Unregister, decode
+from zerotrust.tunnel.messages import (
+    Register,
+    Registered,
+    Renewed,
+    ServiceHealth,
+    Unregister,
+    decode,
+)
 from zerotrust.tunnel.session import SessionOptions
 
 LIMIT = {"type": "rate_limit", "config": {"rate": "10/s"}}
@@ -230,6 +237,65 @@ def test_refused_host_names_are_logged() -> None:
         assert [(entry["log_level"], entry["host"], entry["reason"]) for entry in logs] == [
             ("warning", "a.example", "policy: routes.0.x: not known")
         ]
+
+    run(check)
+
+
+def healthy(name: str, count: int) -> Any:
+    """Return upstreams of which so many are healthy; nothing is known below 0."""
+    known = None if count < 0 else ServiceHealth(id=name, healthy=count, upstreams=2)
+    return SimpleNamespace(health=known)
+
+
+def reported(agent: Agent) -> dict[str, int]:
+    """Return the health that was sent since the last call, after the next sweep."""
+    agent.server_session.sweep(1.0)
+    frames = FrameReader().feed(agent.session.data_to_send(1 << 20))
+    found = [
+        decode(ServiceHealth, bytes(one)) for kind, _, _, one in frames if kind == FrameType.HEALTH
+    ]
+    return {one.id: one.healthy for one in found}
+
+
+def test_health_is_reported_after_the_registration_and_each_change() -> None:
+    def check() -> None:
+        upstreams = healthy("app", 2)
+        unknown = replace(live({**PLAIN, "id": "unknown"}), upstreams=healthy("unknown", -1))
+        service = replace(live({**PLAIN, "id": "app"}), upstreams=upstreams)
+        agent = Agent(service, unknown, capabilities=("health",))
+        assert reported(agent) == {}, "the server has not answered"
+        agent.server_session.message(Registered(id="app", accepted=["plain.example"]))
+        assert reported(agent) == {"app": 2}
+        assert reported(agent) == {}
+        upstreams.health = healthy("app", 1).health
+        assert reported(agent) == {"app": 1}
+        agent.server_session.update(ServicePlan([service], ["unknown"]))
+        assert reported(agent) == {}
+        agent.server_session.message(Registered(id="app", accepted=["plain.example"]))
+        assert reported(agent) == {"app": 1}, "the server forgets it with the registration"
+
+    run(check)
+
+
+def test_health_of_many_services_is_reported_in_turns() -> None:
+    def check() -> None:
+        names = [f"s{number}" for number in range(100)]
+        services = [replace(live({**PLAIN, "id": one}), upstreams=healthy(one, 2)) for one in names]
+        agent = Agent(*services, capabilities=("health",))
+        for name in names:
+            agent.server_session.message(Registered(id=name))
+        assert len(reported(agent)) == 64
+        assert len(reported(agent)) == 36
+
+    run(check)
+
+
+def test_an_older_server_is_not_told_of_health() -> None:
+    def check() -> None:
+        service = replace(live(PLAIN), upstreams=healthy("plain.example", 2))
+        agent = Agent(service)
+        agent.server_session.message(Registered(id="plain.example"))
+        assert reported(agent) == {}
 
     run(check)
 

@@ -38,6 +38,7 @@ from zerotrust.tunnel.messages import (
     Registered,
     Renew,
     Renewed,
+    ServiceHealth,
     Unregister,
     decode,
 )
@@ -49,6 +50,7 @@ from zerotrust.tunnel.window import DEFAULT_WINDOW
 T = FrameType
 ANSWER = pack_head(2, 0, 0, b"HTTP/1.1 200 OK\r\n")
 PING = encode(T.PING, 0, 0, b"12345678")
+HEALTHY = ServiceHealth(id="web", healthy=1, upstreams=1)
 RESET = encode(T.RESET, 0, 2, pack_reason(Code.CANCELLED, "gone"))
 
 
@@ -75,6 +77,8 @@ def test_services_are_registered_and_answered() -> None:
         (True, Ready()),
         (True, Renew(csr="-")),
         (True, Renewed(reason="no")),
+        (True, HEALTHY),
+        (False, HEALTHY),
         (False, Registered(id="web")),
         (False, Renewed(reason="no")),
         (False, Renew(csr="-")),

@@ -82,6 +82,7 @@ class ServiceRegistrar:
     def register(self, session: AgentSession, message: Register) -> None:
         """Register a service with its granted host names, or refuse it; answer the agent."""
         session.unenforced.pop(message.id, None)
+        session.health.pop(message.id, None)
         schemes = OfferedSchemes.of(message)
         if session.retired:
             self._refuse(session, message, "this session is going away")
@@ -132,6 +133,7 @@ class ServiceRegistrar:
     def unregister(self, session: AgentSession, service: str) -> None:
         """Remove a service."""
         session.unenforced.pop(service, None)
+        session.health.pop(service, None)
         if self._registry.unregister(session, service):
             _log.info("service removed", agent=session.agent, service=service)
 

@@ -28,6 +28,7 @@ from zerotrust.tunnel.messages import (
     Renew,
     Renewed,
     Resume,
+    ServiceHealth,
     Unregister,
     Welcome,
 )
@@ -39,6 +40,9 @@ RENEWAL_INTERVAL: Final = 5.0
 """Least time between two certificate requests of one session, in seconds. Agents wait 10 s."""
 MAX_RETIRED: Final = 16
 """Retired sessions of one agent; beyond that, the oldest is closed."""
+
+MAX_HEALTH: Final = 1024
+"""Services of a session whose health is kept; with the longest texts, 4 MiB."""
 
 RenewCertificate = Callable[[str, str, bytes], Awaitable[IssuedCertificate]]
 """Issues the next certificate for an agent's id, the serial number that it replaces, and a CSR
@@ -163,6 +167,8 @@ class AgentSession:
         host_count: number of host names that all registrations ask for.
         unenforced: registrations that were refused for their policy, by service id: another
             configuration of the server may know how to enforce it.
+        health: health of the upstreams of services, by service id, as far as the agent reports it.
+        health_changes: number of changes of `health`.
         doubtful: the link is slow to answer, so the agent's other sessions are preferred.
         retired: the session gets no more requests; those that it has go on.
         queue: the registrations that wait for their turn.
@@ -198,6 +204,8 @@ class AgentSession:
         self.services: dict[str, ServiceRegistration] = {}
         self.host_count = 0
         self.unenforced: dict[str, Register] = {}
+        self.health: dict[str, ServiceHealth] = {}
+        self.health_changes = 0
         self.doubtful = False
         self.retired = False
         self._registry = registry
@@ -257,6 +265,8 @@ class AgentSession:
                 self.queue.run(self._supersede)
             case Renew():
                 self._renew(message.csr.encode())
+            case ServiceHealth():
+                self.queue.run(partial(self._note_health, message))
 
     def going_away(self, code: Code, reason: str) -> None:
         self.queue.run(partial(self._retire, code, reason))
@@ -319,6 +329,12 @@ class AgentSession:
             oldest.link.close_session(
                 Code.GOING_AWAY, f"more than {MAX_RETIRED} sessions of this agent are going away"
             )
+
+    def _note_health(self, message: ServiceHealth) -> None:
+        health = self.health
+        if message.id in self.services and (message.id in health or len(health) < MAX_HEALTH):
+            health[message.id] = message
+            self.health_changes += 1
 
     def _renew(self, csr: bytes) -> None:
         issue, now = self._renew_certificate, asyncio.get_running_loop().time()

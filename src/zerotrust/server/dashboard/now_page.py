@@ -54,6 +54,7 @@ class NowPage(LivePage):
         agents = (await commands.agents(NoParameters(), "")).agents
         return {
             "status": status,
+            "unhealthy": commands.services.unhealthy(),
             "issuer_ends": _ends_within(ISSUER_WARNING, status.issuer_ends_at, now),
             "away": [agent for agent in agents if agent.state == "away" and agent.joined_at],
             "ending": [

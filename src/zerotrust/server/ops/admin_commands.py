@@ -228,7 +228,15 @@ class AdminCommands:
         """Return a value that changes with each agent, session and service, at little cost."""
         live = self._sessions.connected()
         return (
-            [(session.generation, session.attached, len(session.services)) for session in live],
+            [
+                (
+                    session.generation,
+                    session.attached,
+                    len(session.services),
+                    session.health_changes,
+                )
+                for session in live
+            ],
             self.services.hosts,
             self.services.overloads,
         )

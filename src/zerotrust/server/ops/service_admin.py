@@ -10,6 +10,7 @@ from zerotrust.server.agents.service_policy import CompiledPolicy
 from zerotrust.server.agents.session import ServiceRegistration
 from zerotrust.server.ops.access_parts import FindParts
 from zerotrust.server.proxy.load_shedding import LoadShedding
+from zerotrust.tunnel.messages import ServiceHealth
 
 
 @dataclass(slots=True)
@@ -26,6 +27,20 @@ class ServedHost:
     service: str
     state: str
     registration: ServiceRegistration | None = None
+
+
+@dataclass(slots=True)
+class UnhealthyService:
+    """A service of which not all upstreams are healthy.
+
+    Attributes:
+        host: one of its host names; empty if it has none that is granted.
+    """
+
+    agent: str
+    service: str
+    host: str
+    upstreams: admin.UpstreamsView
 
 
 class ServiceAdmin:
@@ -53,11 +68,12 @@ class ServiceAdmin:
 
     def view(self, served: ServedHost) -> admin.ServiceView:
         """Return a service with its details."""
-        registration = served.registration
+        registration, upstreams = served.registration, None
         if registration is None:
             _, policy = self._registry.policy_of(served.host)
             websocket = http = https = False
         else:
+            upstreams = _upstreams(registration.session.health.get(registration.service))
             policy, schemes = registration.policy, registration.schemes
             websocket, http, https = registration.websocket, schemes.http, schemes.https
         return admin.ServiceView.model_validate(
@@ -71,8 +87,21 @@ class ServiceAdmin:
                 "https": https,
                 "who": self._who(served.host),
                 "require": _conditions(policy),
+                "upstreams": upstreams,
             }
         )
+
+    def unhealthy(self) -> list[UnhealthyService]:
+        """Return the services of which not all upstreams are healthy, by agent and name."""
+        found: dict[tuple[str, str], UnhealthyService] = {}
+        for session in self._registry.sessions:
+            for service, health in () if session.retired else session.health.items():
+                upstreams = _upstreams(health)
+                if upstreams is not None and upstreams.healthy < upstreams.total:
+                    host = next(iter(session.services[service].hosts), "")
+                    place = (session.agent, service)
+                    found[place] = UnhealthyService(*place, host, upstreams)
+        return [found[place] for place in sorted(found)]
 
     @property
     def hosts(self) -> int:
@@ -116,6 +145,20 @@ class ServiceAdmin:
             return "everyone"
         gate = parts.gates.find(host)
         return "everyone" if gate is None else rule_words(gate.rule)
+
+
+def _upstreams(health: ServiceHealth | None) -> admin.UpstreamsView | None:
+    """Return the view of what an agent reports."""
+    if health is None:
+        return None
+    return admin.UpstreamsView(
+        healthy=health.healthy,
+        total=health.upstreams,
+        unhealthy=[
+            admin.UnhealthyUpstream(address=one.address, reason=one.reason)
+            for one in health.unhealthy
+        ],
+    )
 
 
 def _conditions(policy: CompiledPolicy | None) -> list[str]:

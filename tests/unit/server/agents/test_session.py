@@ -28,7 +28,7 @@ from zerotrust.server.agents.session import MAX_RETIRED, RenewCertificate, Servi
 from zerotrust.server.agents.session_acceptor import SessionAcceptor
 from zerotrust.server.identity.authorization import Authorization
 from zerotrust.tunnel.binary import pack_reason
-from zerotrust.tunnel.codes import RENEWAL, Code, FrameType
+from zerotrust.tunnel.codes import HEALTH, RENEWAL, Code, FrameType
 from zerotrust.tunnel.frames import FrameReader, encode
 from zerotrust.tunnel.messages import (
     Hello,
@@ -36,6 +36,7 @@ from zerotrust.tunnel.messages import (
     Registered,
     Renew,
     Renewed,
+    ServiceHealth,
     Unregister,
     decode,
 )
@@ -45,7 +46,7 @@ from zerotrust.tunnel.window import DEFAULT_WINDOW
 LIMIT = {"global_middleware": [{"type": "rate_limit", "config": {"rate": "1/hour"}}]}
 HELLO = message(
     FrameType.HELLO,
-    Hello(versions=[1], capabilities=[RENEWAL], window=DEFAULT_WINDOW, max_streams=100),
+    Hello(versions=[1], capabilities=[RENEWAL, HEALTH], window=DEFAULT_WINDOW, max_streams=100),
 )
 BROKEN: dict[str, Any] = {"routes": [{"match": {"moon": "full"}}]}
 
@@ -126,6 +127,37 @@ def claimed(registry: Registry) -> ServiceRegistration:
     claim = registry.lookup("app.example")
     assert claim is not None
     return claim
+
+
+def test_health_is_kept_while_its_service_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "MAX_HEALTH", 1)
+
+    def check(registry: Registry) -> None:
+        agent = Agent(registry)
+
+        def report(service: str, healthy: int) -> dict[str, int]:
+            content = ServiceHealth(id=service, healthy=healthy, upstreams=2)
+            agent.link.session.receive_data(message(FrameType.HEALTH, content), 1.0)
+            assert not agent.is_closed()
+            return {name: one.healthy for name, one in agent.session.health.items()}
+
+        assert report("app", 1) == {}
+        agent.register(None)
+        assert report("app", 1) == {"app": 1}
+        assert report("app", 2) == {"app": 2}
+        changes = agent.session.health_changes
+        other = Register(id="other", hosts=["other.example"])
+        agent.link.session.receive_data(message(FrameType.REGISTER, other), 1.0)
+        assert report("other", 0) == {"app": 2}
+        assert agent.session.health_changes == changes
+        agent.link.session.data_to_send(1 << 20)
+        agent.register(None)
+        assert report("other", 0) == {"other": 0}
+        gone = message(FrameType.UNREGISTER, Unregister(id="other"))
+        agent.link.session.receive_data(gone, 1.0)
+        assert agent.session.health == {}
+
+    run(check)
 
 
 def test_a_service_and_its_guard_come_in_one_step() -> None:

@@ -16,6 +16,7 @@ from zerotrust.server.agents.session import AgentSession, ServiceRegistration
 from zerotrust.server.ops.access_parts import AccessParts
 from zerotrust.server.ops.service_admin import ServiceAdmin
 from zerotrust.server.proxy.load_shedding import LoadShedding
+from zerotrust.tunnel.messages import ServiceHealth, UpstreamFault
 from zerotrust.tunnel.session_stats import SessionStats
 
 pytestmark = pytest.mark.anyio
@@ -49,6 +50,7 @@ def session(agent: str, generation: int, *, attached: bool = True) -> AgentSessi
         link=link,
         stream_count=0,
         services={},
+        health={},
         host_count=0,
     )
     return cast("AgentSession", found)
@@ -94,6 +96,35 @@ async def test_each_host_name_with_its_agents_and_the_rule() -> None:
     assert found[3].require == ["everyone who has signed in"]
     assert (found[0].https, found[0].http, found[0].websocket) == (True, False, True)
     assert (await listed(registry, None))[0].who == "everyone"
+
+
+def report(service: str, healthy: int, *addresses: str) -> ServiceHealth:
+    faults = [UpstreamFault(address=address, reason="timed out") for address in addresses]
+    return ServiceHealth(id=service, healthy=healthy, upstreams=2, unhealthy=faults)
+
+
+async def test_health_of_upstreams() -> None:
+    registry = Registry()
+    first, second, retired = (session("home", number) for number in (1, 2, 3))
+    registry.add(retired)
+    for one in (first, second):
+        registry.add(one)
+        for service in ("db", "none", "web"):
+            registry.register(registration(one, service, f"{service}.example.com"))
+    retired.retired = True
+    retired.health["none"] = report("none", 0)
+    for one in (first, second):
+        one.health["web"] = report("web", 1, "10.0.0.1:80")
+        one.health["db"] = report("db", 2)
+    services = ServiceAdmin(registry, LoadShedding(Limits()), lambda: None)
+    (found,) = services.unhealthy()
+    assert (found.agent, found.service, found.host) == ("home", "web", "web.example.com")
+    shown = found.upstreams.unhealthy[0]
+    assert (shown.address, shown.reason) == ("10.0.0.1:80", "timed out")
+    views = {one.service: one.upstreams for one in await listed(registry, None)}
+    assert views["web"] == found.upstreams
+    well = views["db"]
+    assert well is not None and (well.healthy, well.total, well.unhealthy) == (2, 2, [])
 
 
 def test_limits_that_are_used_up() -> None:
