@@ -1,7 +1,7 @@
 """Admin API: open connections. It lists WebSockets and long requests, and ends one of them."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from heapq import heappush, heappushpop
 from time import perf_counter, time
 from typing import Any, Final, Protocol
@@ -65,25 +65,19 @@ class ConnectionAdmin:
         """Return one page of the open connections."""
         now, total = self._clock(), 0
         newest: list[tuple[int, int, OpenExchange, AgentSession]] = []
-        looked_at, began = 0, perf_counter()
-        for session in list(self._sessions()):
-            for exchange in open_exchanges(session):
-                looked_at += 1
-                if looked_at % CLOCK_EVERY == 0 and perf_counter() >= began + SLICE:
-                    await asyncio.sleep(0)
-                    began = perf_counter()
-                context = exchange.context
-                if not (_is_open(context, now) and _fits(context, asked)):
-                    continue
-                total += 1
-                number = _number(context)
-                if asked.before is not None and number >= asked.before:
-                    continue
-                row = (number, looked_at, exchange, session)
-                if len(newest) < asked.limit:
-                    heappush(newest, row)
-                else:
-                    heappushpop(newest, row)
+        async for session, exchange in self._all():
+            context = exchange.context
+            if not (_is_open(context, now) and _fits(context, asked)):
+                continue
+            total += 1
+            number = _number(context)
+            if asked.before is not None and number >= asked.before:
+                continue
+            row = (number, total, exchange, session)
+            if len(newest) < asked.limit:
+                heappush(newest, row)
+            else:
+                heappushpop(newest, row)
         newest.sort(reverse=True)
         page = []
         for at, (_, _, exchange, session) in enumerate(newest):
@@ -98,11 +92,14 @@ class ConnectionAdmin:
         Raises:
             NotFound: it is not open, or not any more.
         """
-        exchange = next((one for one in self._all() if one.context.id == asked.id), None)
-        if exchange is None:
-            raise NotFound(
-                f"no open connection has the id {asked.id}; list them with: 0trust connection list"
-            )
+        async for _, exchange in self._all():
+            if exchange.context.id == asked.id:
+                return await self._end(exchange, actor)
+        raise NotFound(
+            f"no open connection has the id {asked.id}; list them with: 0trust connection list"
+        )
+
+    async def _end(self, exchange: OpenExchange, actor: str) -> views.EndedConnection:
         context = exchange.context
         ended = views.EndedConnection(
             id=context.id, host=context.host[:MAX_TEXT], user=_user(context)
@@ -116,9 +113,18 @@ class ConnectionAdmin:
         )
         return ended
 
-    def _all(self) -> Iterator[OpenExchange]:
+    async def _all(self) -> AsyncIterator[tuple[AgentSession, OpenExchange]]:
+        """Yield all requests that run, in slices: the loop does other work between them."""
+        looked_at, began = 0, perf_counter()
         for session in list(self._sessions()):
-            yield from open_exchanges(session)
+            for exchange in open_exchanges(session):
+                looked_at += 1
+                if looked_at % CLOCK_EVERY == 0 and perf_counter() >= began + SLICE:
+                    await asyncio.sleep(0)
+                    began = perf_counter()
+                    if exchange.over:
+                        continue
+                yield session, exchange
 
 
 def _is_open(context: RequestContext, now: float) -> bool:

@@ -1,8 +1,9 @@
 """Tests of the commands about open connections, with relays of all kinds."""
 
+import asyncio
 import re
 from time import time
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -13,6 +14,7 @@ from zerotrust.http.websocket_frames import close_frame
 from zerotrust.model.traffic_admin import ConnectionInfo, ConnectionQuery, EndConnectionRequest
 from zerotrust.server.ops import connection_admin
 from zerotrust.server.ops.connection_admin import ConnectionAdmin
+from zerotrust.server.ops.traffic_sampler import OpenExchange
 
 pytestmark = pytest.mark.anyio
 
@@ -155,7 +157,28 @@ async def test_the_loop_is_not_held_by_many(monkeypatch: pytest.MonkeyPatch) -> 
     proxy = ObservedProxy()
     await proxy.open_websocket()
     await proxy.open_websocket()
-    assert len(await Administrator(proxy).list()) == 2
+    administrator = Administrator(proxy)
+    found = await administrator.list()
+    assert len(found) == 2
+    for one in found:
+        await administrator.end(one.id)
+    assert await administrator.list() == []
+
+
+async def test_what_ends_while_others_are_looked_at_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection_admin, "SLICE", 0.0)
+    monkeypatch.setattr(connection_admin, "CLOCK_EVERY", 1)
+    proxy = ObservedProxy()
+    await proxy.open_websocket()
+    await proxy.open_websocket()
+    listing = asyncio.ensure_future(Administrator(proxy).list())
+    await asyncio.sleep(0)
+    for session in proxy.registry.sessions:
+        for request in session.open_requests():
+            cast("OpenExchange", request).withdraw("signed out")
+    assert await listing == []
 
 
 @pytest.mark.parametrize("policy", [None, SHAPED])
