@@ -1,7 +1,7 @@
 """Histograms of the duration of requests, for each service.
 
 The number of services is bounded: agents choose the names of their services, and each has 20 lines
-in the metrics.
+in the metrics. A service without a request for `UNUSED` makes room for another one.
 """
 
 from bisect import bisect_left
@@ -19,6 +19,10 @@ BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 MAX_SERVICES: Final = 500
 OTHERS: Final = ("", "others")
 """Agent and service of the requests above MAX_SERVICES."""
+UNUSED: Final = 3600.0
+"""Seconds without a request after which a service makes room."""
+LOOK: Final = 60.0
+"""Seconds between two looks for services that make room."""
 
 _NAMES: Final = (*map(str, BUCKETS), "+Inf")
 
@@ -46,6 +50,33 @@ class DurationHistogram:
         return found
 
 
+class ServiceCounts:
+    """Durations and statuses of the requests of one service.
+
+    Attributes:
+        used_at: end of its last request.
+    """
+
+    __slots__ = ("durations", "first_bytes", "statuses", "used_at")
+
+    def __init__(self) -> None:
+        self.durations = DurationHistogram()
+        self.first_bytes = DurationHistogram()
+        self.statuses: dict[str, int] = {}
+        self.used_at = 0.0
+
+    def add(self, record: RequestRecord) -> None:
+        """Count a finished request."""
+        self.used_at = record.ended_at
+        status = f"{record.status // 100}xx" if record.status else "none"
+        self.statuses[status] = self.statuses.get(status, 0) + 1
+        if record.status == 101:
+            return
+        self.durations.add(record.ended_at - record.began_at)
+        if record.answered_at:
+            self.first_bytes.add(record.answered_at - record.began_at)
+
+
 class ServiceDurations:
     """Durations and statuses of the requests of each service (request_record.RequestObserver).
 
@@ -55,44 +86,59 @@ class ServiceDurations:
     """
 
     def __init__(self) -> None:
-        self._durations: dict[tuple[str, str], DurationHistogram] = {}
-        self._first_bytes: dict[tuple[str, str], DurationHistogram] = {}
-        self._statuses: dict[tuple[str, str, str], int] = {}
+        self._services: dict[tuple[str, str], ServiceCounts] = {}
+        self._next_look = 0.0
 
     def add(self, record: RequestRecord) -> None:
         """Count a finished request."""
         if not record.agent:
             return
         service = (record.agent, record.service)
-        histogram = self._durations.get(service)
-        if histogram is None:
-            if len(self._durations) >= MAX_SERVICES:
+        counts = self._services.get(service)
+        if counts is None:
+            if self._is_full:
+                self._make_room(record.ended_at)
+            if self._is_full:
                 service = OTHERS
-            histogram = self._durations.setdefault(service, DurationHistogram())
-            self._first_bytes.setdefault(service, DurationHistogram())
-        status = (*service, f"{record.status // 100}xx" if record.status else "none")
-        self._statuses[status] = self._statuses.get(status, 0) + 1
-        if record.status == 101:
+            counts = self._services.setdefault(service, ServiceCounts())
+        counts.add(record)
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._services) - (OTHERS in self._services) >= MAX_SERVICES
+
+    def _make_room(self, now: float) -> None:
+        """Remove the services that are unused, once in `LOOK` seconds."""
+        if now < self._next_look:
             return
-        histogram.add(record.ended_at - record.began_at)
-        if record.answered_at:
-            self._first_bytes[service].add(record.answered_at - record.began_at)
+        self._next_look = now + LOOK
+        unused = [
+            service
+            for service, counts in self._services.items()
+            if now - counts.used_at >= UNUSED and service != OTHERS
+        ]
+        for service in unused:
+            del self._services[service]
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics."""
         meaning = "Finished requests of each service; `none`: the client left before an answer."
-        yield counter(
-            "service_requests_total", meaning, self._statuses, "agent", "service", "status"
-        )
+        statuses = {
+            (*service, status): count
+            for service, counts in self._services.items()
+            for status, count in counts.statuses.items()
+        }
+        yield counter("service_requests_total", meaning, statuses, "agent", "service", "status")
+        services = self._services.items()
         yield _family(
             "request_duration_seconds",
             "Time from the head of a request to the end of its answer, without upgrades.",
-            self._durations,
+            {service: counts.durations for service, counts in services},
         )
         yield _family(
             "request_first_byte_seconds",
             "Time from the head of a request to the head of the backend's answer.",
-            self._first_bytes,
+            {service: counts.first_bytes for service, counts in services},
         )
 
 

@@ -1,5 +1,6 @@
 """Tests of zerotrust.telemetry.service_durations."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,6 +46,29 @@ def test_the_number_of_services_is_bounded(monkeypatch: object) -> None:
     }
     assert len(counts) == service_durations.MAX_SERVICES + 1
     assert counts["others"] == 20
+
+
+def services(durations: ServiceDurations) -> dict[str, float]:
+    """Return the number of requests of each service."""
+    return {
+        dict(labels)["service"]: value
+        for (sample, labels), value in read(text(durations.collect())).items()
+        if sample == "zerotrust_request_duration_seconds_count"
+    }
+
+
+def test_a_service_without_requests_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service_durations, "MAX_SERVICES", 2)
+    durations = ServiceDurations()
+    durations.add(finished(service="old", ended_at=100.0))
+    durations.add(finished(service="busy", ended_at=100.0))
+    durations.add(finished(service="new", ended_at=3600.0))
+    durations.add(finished(service="busy", ended_at=3690.0))
+    assert services(durations) == {"old": 1, "busy": 2, "others": 1}
+    durations.add(finished(service="new", ended_at=3650.0))
+    assert services(durations)["others"] == 2, "it looks once a minute"
+    durations.add(finished(service="new", ended_at=3700.0))
+    assert services(durations) == {"busy": 2, "new": 1, "others": 2}
 
 
 @given(st.lists(st.floats(0, 100)))
