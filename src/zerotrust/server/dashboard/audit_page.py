@@ -17,6 +17,8 @@ from zerotrust.server.dashboard.parts import DashboardParts
 from zerotrust.server.ops.command_parameters import parsed
 
 EXPORTED_AT_ONCE: Final = 1000
+MAX_EXPORTED: Final = 100_000
+"""Records of an export; `0trust audit export` prints all."""
 _FILTERS: Final = ("agent", "action", "before")
 
 MAX_DETAILS: Final = 16
@@ -78,17 +80,20 @@ class AuditPage(LivePage):
 
     async def _export(self, request: Request) -> Response:
         visit, _ = await self.parts.form(request, widens=False, by_viewers=True)
+        await self.parts.commands.note_export(visit.actor)
         return StreamingResponse(
-            self._lines(visit.actor),
+            self._lines(),
             media_type="application/x-ndjson",
             headers={"Content-Disposition": 'attachment; filename="audit.ndjson"'},
         )
 
-    async def _lines(self, actor: str) -> AsyncIterator[bytes]:
-        after = 0
-        while True:
-            asked = admin.AuditQuery(after=after, limit=EXPORTED_AT_ONCE)
-            lines = await self.parts.commands.export(asked, actor)
+    async def _lines(self) -> AsyncIterator[bytes]:
+        """Yield the newest records, the oldest of them first."""
+        last = await self.parts.commands.last_record()
+        after = max(last - MAX_EXPORTED, 0)
+        while after < last:
+            asked = admin.AuditQuery(after=after, limit=min(EXPORTED_AT_ONCE, last - after))
+            lines = await self.parts.commands.audit_lines(asked)
             if not lines:
                 return
             yield lines

@@ -190,7 +190,15 @@ class AdminCommands:
     async def export(self, asked: admin.AuditQuery, actor: str) -> bytes:
         """Return audit records as lines of JSON; the first call of an export is recorded."""
         if not asked.after:
-            await self._audit.record("audit.exported", actor=actor)
+            await self.note_export(actor)
+        return await self.audit_lines(asked)
+
+    async def note_export(self, actor: str) -> None:
+        """Record that an export has begun."""
+        await self._audit.record("audit.exported", actor=actor)
+
+    async def audit_lines(self, asked: admin.AuditQuery) -> bytes:
+        """Return audit records as lines of JSON."""
         found = await self._audit.records(
             asked.after or 0, asked.limit, agent=asked.agent, action=asked.action
         )

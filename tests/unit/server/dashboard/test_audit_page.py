@@ -57,6 +57,18 @@ async def test_those_who_may_look_may_verify_and_export(
     assert (records[-1]["action"], records[-1]["actor"]) == ("audit.exported", "user vera")
 
 
+async def test_an_export_has_the_newest_records(
+    server: DashboardServer, vera: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_page, "EXPORTED_AT_ONCE", 2)
+    monkeypatch.setattr(audit_page, "MAX_EXPORTED", 5)
+    for _ in range(3):
+        reply = await send(vera, "/audit", "/audit/export")
+    last = await server.commands.last_record()
+    numbers = [json.loads(line)["number"] for line in reply.text.splitlines()]
+    assert numbers == list(range(last - 4, last + 1))
+
+
 async def test_one_verification_runs_at_a_time(server: DashboardServer, vera: Browser) -> None:
     go = asyncio.Event()
     check = admin.AuditCheck(records=0, head="0" * 64, broken=None, reason="")
