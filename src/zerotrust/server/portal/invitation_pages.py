@@ -51,9 +51,9 @@ class InvitationPages:
         )
         response = RedirectResponse("/me", 303)
         set_sign_in(response, issued)
-        former = sign_in_of(request)
-        if former is not None:
-            await self._site.sign_ins.sign_out(former, everywhere=False)
+        previous = sign_in_of(request)
+        if previous is not None:
+            await self._site.sign_ins.sign_out(previous, everywhere=False)
         return response
 
     async def _options(self, request: Request) -> Response:
@@ -89,9 +89,9 @@ class InvitationPages:
         )
         response = JSONResponse({"next": "/me?welcome=1"})
         set_sign_in(response, issued)
-        former = sign_in_of(request)
-        if former is not None:
-            await self._site.sign_ins.sign_out(former, everywhere=False)
+        previous = sign_in_of(request)
+        if previous is not None:
+            await self._site.sign_ins.sign_out(previous, everywhere=False)
         return response
 
 

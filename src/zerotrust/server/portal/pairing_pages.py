@@ -62,9 +62,9 @@ class PairingPages:
             next=next_path(form.get("attempt", "")),
         )
         set_sign_in(response, issued)
-        former = sign_in_of(request)
-        if former is not None:
-            await self._site.sign_ins.sign_out(former, everywhere=False)
+        previous = sign_in_of(request)
+        if previous is not None:
+            await self._site.sign_ins.sign_out(previous, everywhere=False)
         return response
 
     def _form(

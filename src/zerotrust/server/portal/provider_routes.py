@@ -105,14 +105,14 @@ class ProviderPages:
         self, request: Request, response: Response, account: ProviderAccount, *, spent: bytes
     ) -> None:
         """Sign in, or renew the proof of who is signed in: a browser has one sign-in."""
-        sign_ins, browser, former = self._site.sign_ins, browser_of(request), sign_in_of(request)
-        if former is not None and await sign_ins.renew_by_provider(
-            former, account, browser, spent=spent
+        sign_ins, browser, previous = self._site.sign_ins, browser_of(request), sign_in_of(request)
+        if previous is not None and await sign_ins.renew_by_provider(
+            previous, account, browser, spent=spent
         ):
             return
         set_sign_in(response, await sign_ins.by_provider(account, browser, spent=spent))
-        if former is not None:  # its cookie is gone from this browser; its passes would stay
-            await sign_ins.sign_out(former, everywhere=False)
+        if previous is not None:  # its cookie is gone from this browser; its passes would stay
+            await sign_ins.sign_out(previous, everywhere=False)
 
     async def _account(
         self, provider: OidcProvider, state: SignInState, way: bytes, fields: dict[str, str]
