@@ -11,13 +11,14 @@ from zerotrust.access.gate import GateRequest, VerdictKind, pass_for
 from zerotrust.access.return_target import safe_target
 from zerotrust.access.subject import Credential
 from zerotrust.errors import AccessError, AccessRefused, ForwardError, NameTaken, UserUnknown
-from zerotrust.model.base import normalise_host
+from zerotrust.model.base import normalise_host, parse_duration
 from zerotrust.server.portal.me_pages import PATH
 from zerotrust.server.portal.own_session import actor_of, own_form
 from zerotrust.server.portal.pairing_pages import pairing_url, qr_code, shown_code
 from zerotrust.server.portal.site import Site
 from zerotrust.server.portal.visitor import client_of
 
+MIN_LINK_SECONDS: Final = 3600
 MAX_LINK_SECONDS: Final = 30 * 86400
 """Longest lifetime of a share link that a user makes."""
 MAX_NAME: Final = 64
@@ -88,7 +89,7 @@ class UserLinksPages:
         url = self._shareable(request, sign_in, form.get("url", "").strip())
         issued = await self._site.links.create(
             url,
-            lifetime=_seconds(form.get("hours", "")),
+            lifetime=_seconds(form.get("lifetime", "")),
             uses=_uses(form.get("uses", "").strip()),
             pin=form.get("pin", "").strip() or None,
             methods=["GET", "HEAD"],
@@ -154,14 +155,14 @@ def _host(text: str) -> str:
         raise AccessError(f'"{text[:80]}" is no host name') from None
 
 
-def _seconds(hours: str) -> float:
-    if (
-        not hours.isascii()
-        or not hours.isdigit()
-        or not 0 < int(hours[:6]) * 3600 <= MAX_LINK_SECONDS
-    ):
+def _seconds(lifetime: str) -> float:
+    try:
+        seconds = parse_duration(lifetime)
+    except ValueError:
+        seconds = 0.0
+    if not MIN_LINK_SECONDS <= seconds <= MAX_LINK_SECONDS:
         raise AccessError("a share link is good for 1 hour to 30 days")
-    return int(hours[:6]) * 3600.0
+    return seconds
 
 
 def _uses(text: str) -> int | None:

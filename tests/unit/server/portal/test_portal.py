@@ -100,7 +100,7 @@ async def test_each_page_of_a_user_is_whole(
         await browser.post(f"{me}/devices", token),
         await browser.post(f"{me}/apps", {**token, "name": "phone"}),
         await browser.post(
-            f"{me}/links", {**token, "url": f"https://{PHOTOS}/album", "hours": "1"}
+            f"{me}/links", {**token, "url": f"https://{PHOTOS}/album", "lifetime": "1h"}
         ),
         await browser.get(me),
         await browser.post(f"https://{AUTH}/pair", {"code": "x"}),

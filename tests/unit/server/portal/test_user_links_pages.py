@@ -105,7 +105,7 @@ async def test_a_paired_device_lets_nobody_in(server: PortalServer, inside: Brow
 
 
 async def link(browser: Browser, url: str, **fields: str) -> Reply:
-    return await send(browser, "links", **{"url": url, "hours": "24", **fields})
+    return await send(browser, "links", **{"url": url, "lifetime": "1d", **fields})
 
 
 async def test_a_link_is_made_shown_once_and_revoked(server: PortalServer, inside: Browser) -> None:
@@ -160,12 +160,15 @@ async def test_only_own_pages_of_rules_with_links_can_be_shared(
 @pytest.mark.parametrize(
     "fields",
     [
-        {"hours": "0"},
-        {"hours": "721"},
-        {"hours": "x"},
-        {"hours": "9" * 500},
-        {"hours": "-1"},
-        {"hours": "²"},
+        {"lifetime": "0"},
+        {"lifetime": ""},
+        {"lifetime": "59m"},
+        {"lifetime": "721h"},
+        {"lifetime": "x"},
+        {"lifetime": "9" * 50_000},
+        {"lifetime": "9" * 50 + "d"},
+        {"lifetime": "-1h"},
+        {"lifetime": "²h"},
         {"uses": "0"},
         {"uses": "x"},
         {"uses": "9" * 500},
