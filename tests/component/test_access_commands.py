@@ -17,6 +17,7 @@ from tests.support.stack import Authority, Stack, service
 pytestmark = [pytest.mark.anyio, pytest.mark.component, pytest.mark.timeout(180)]
 
 PHOTOS, CHAT = "photos.example.com", "chat.example.com"
+ADMIN = "admin.example.com"
 HTTPS = ("X-Forwarded-Proto", "https")
 ACCESS: dict[str, Any] = {
     "auth_host": "auth.example.com",
@@ -64,7 +65,7 @@ class Scenario:
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, authority: Authority) -> AsyncIterator[Scenario]:
+async def running(folder: Path, authority: Authority, **access: Any) -> AsyncIterator[Scenario]:
     async with Origin(folder) as origin, WsEcho(folder) as echo:
         services = [service(PHOTOS, origin.port), service(CHAT, echo.port)]
         stack = Stack(
@@ -72,7 +73,7 @@ async def running(folder: Path, authority: Authority) -> AsyncIterator[Scenario]
             authority,
             agents={"home": services},
             with_caddy=False,
-            sections={"access": ACCESS},
+            sections={"access": {**ACCESS, **access}},
         )
         async with stack:
             await stack.server.wait_line("service registered.*chat")
@@ -111,6 +112,31 @@ async def test_a_user_from_invitation_to_disabling(tmp_path: Path, authority: Au
             "group.added",
             "user.disabled",
         ]
+
+
+async def test_a_machine_calls_the_admin_api(tmp_path: Path, authority: Authority) -> None:
+    admins = {"admin_host": ADMIN, "admins": [{"group": "admins"}]}
+    async with running(tmp_path, authority, **admins) as scenario:
+        plain = await scenario.secret("machine", "create", "frame")
+        token = await scenario.secret("machine", "create", "backup", "--admin")
+        answer = await scenario.get(ADMIN, "/v1/agents", token)
+        assert (answer.status, [one["id"] for one in answer.json()["agents"]]) == (200, ["home"])
+        assert (await scenario.get(ADMIN, "/v1/agents", plain)).status == 403
+        assert (await scenario.get(ADMIN, "/v1/agents")).status == 401
+        assert (await scenario.get(PHOTOS, "/v1/agents", token)).status == 403
+        async with await scenario.stack.api.open(ADMIN) as client:
+            fields = [HTTPS, ("X-0Trust-Token", token)]
+            grant = b'{"agent": "home", "host": "new.example.com"}'
+            made = await client.request("POST", "/v1/grants/add", fields, grant)
+            assert (made.status, made.json()["changed"]) == (200, True)
+            wrong = await client.request("POST", "/v1/grants/add", fields, b"{}")
+            assert (wrong.status, wrong.json()["code"]) == (400, "bad_call")
+        (record,) = (
+            await scenario.command("audit", "list", "--action", "grant.added", "--json")
+        ).json()["records"]
+        assert record["actor"] == "machine backup"
+        await scenario.said("machine", "revoke", "backup")
+        assert (await scenario.get(ADMIN, "/v1/agents", token)).status == 401
 
 
 async def test_a_machine_from_creation_to_revocation(tmp_path: Path, authority: Authority) -> None:

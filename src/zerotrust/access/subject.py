@@ -78,10 +78,12 @@ class Credential:
         host: the host name of a pass; empty for others.
         hosts: host names and wildcards that a token is good for; empty for all.
         path, methods: what a share link opens; empty for all.
+        admin: a machine's token that is good for the admin API at `admin_host`.
         verdicts: remembered verdicts of gates (`access.gate`); cleared when `subject` is replaced.
     """
 
     __slots__ = (
+        "admin",
         "digest",
         "ended",
         "ends_at",
@@ -117,6 +119,7 @@ class Credential:
         hosts: tuple[str, ...] = (),
         path: str = "",
         methods: tuple[str, ...] = (),
+        admin: bool = False,
     ) -> None:
         self.kind = kind
         self.id = id
@@ -133,6 +136,7 @@ class Credential:
         self.hosts = hosts
         self.path = path
         self.methods = methods
+        self.admin = admin
         self.verdicts: dict[Any, Any] | None = None
 
     def end_reason(self, now: float) -> str:

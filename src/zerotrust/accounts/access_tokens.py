@@ -196,6 +196,8 @@ def _record(session: Session, action: str, row: AccessTokenRow, actor: str, now:
         "user_id": row.user_id,
         "expires_at": row.expires_at,
     }
+    if row.admin:
+        details["admin"] = True
     audit.append(session, at=now, actor=actor, action=action, details=details)
 
 

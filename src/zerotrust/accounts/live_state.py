@@ -97,6 +97,7 @@ class LiveToken(NamedTuple):
     name: str
     hosts: Sequence[str]
     user_id: str | None
+    admin: bool
     expires_at: int | None
     revoked_at: int | None
 

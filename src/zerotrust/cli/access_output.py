@@ -77,7 +77,7 @@ def show_tokens(found: "access_admin.AccessTokenList", *, owners: bool, none: st
     columns = ["NAME", *(["USER"] * owners), "HOSTS", "MADE (UTC)", "ENDS", "LAST USED", "ID"]
     rows = (
         (
-            one.name,
+            f"{one.name} (admin)" if one.admin else one.name,
             *([one.user or "-"] * owners),
             ", ".join(one.hosts) or "all that allow it",
             moment(one.created_at),

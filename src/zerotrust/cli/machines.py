@@ -24,6 +24,10 @@ def create(
     *,
     host: OnHosts = None,
     lifetime: TokenLifetime = None,
+    admin: Annotated[
+        bool,
+        typer.Option("--admin", help="Let it use the admin API at access.admin_host, too."),
+    ] = False,
     config: Config = SERVER_FILE,
     socket: Socket = None,
     as_json: AsJson = False,
@@ -38,7 +42,11 @@ def create(
     from zerotrust.model import access_admin
 
     wanted = question(
-        access_admin.CreateMachineRequest, name=name, hosts=host or [], lifetime=lifetime
+        access_admin.CreateMachineRequest,
+        name=name,
+        hosts=host or [],
+        lifetime=lifetime,
+        admin=admin,
     )
     made = connect(config, socket).post(
         "/v1/machines/create", access_admin.CreatedAccessToken, wanted

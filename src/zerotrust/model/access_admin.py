@@ -192,11 +192,12 @@ class CreateMachineRequest(Strict):
     """Request for the token of a machine. Without `lifetime`, it has no end.
 
     `hosts` are the host names and wildcards that it is good for; without them, all whose rules
-    allow the machine.
+    allow the machine. With `admin`, it is also good for this API, at `/v1/` of `admin_host`.
     """
 
     name: Text
     hosts: Hosts = []
+    admin: bool = False
     lifetime: Annotated[Duration, Field(ge=60)] | None = None
 
 
@@ -237,13 +238,15 @@ class CreatedAccessToken(Model):
 class AccessTokenView(Model):
     """Token of a machine or app. Two tokens have one name while one replaces the other.
 
-    `user` is the owner of an app. Empty `hosts`: all host names whose rules allow it.
+    `user` is the owner of an app. Empty `hosts`: all host names whose rules allow it. `admin`: it
+    is good for the admin API at `admin_host`.
     """
 
     id: str
     name: str
     user: str | None
     hosts: list[str]
+    admin: bool = False
     created_at: int
     expires_at: int | None
     used_at: int | None

@@ -30,12 +30,14 @@ class Call:
     Attributes:
         peer: the client's IP address; empty over a unix socket.
         uid: the client's user id over a unix socket; None if the system does not provide it.
+        caller: name of a client that has been authenticated already; empty for others.
         query: the parameters of the query string.
         body: the JSON object of the request; empty if there was none.
     """
 
     peer: str = ""
     uid: int | None = None
+    caller: str = ""
     query: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] = field(default_factory=dict)
 
@@ -80,8 +82,18 @@ class JsonApi:
         self.one_call = one_call
 
     def request(
-        self, connection: HttpServerConnection, head: RequestHead, framing: tuple[Kind, int]
+        self,
+        connection: HttpServerConnection,
+        head: RequestHead,
+        framing: tuple[Kind, int],
+        *,
+        caller: str = "",
     ) -> RequestSink | None:
+        """Answer a call.
+
+        Args:
+            caller: name of the client, if it has been authenticated already.
+        """
         # Not by urllib's urlsplit, to which "//[" is a broken address: a target begins with its
         # path.
         path, _, query = head.target.decode("latin-1").partition("?")
@@ -95,7 +107,7 @@ class JsonApi:
                 close=True,
             )
             return None
-        call = _PendingCall(self, connection, endpoint, dict(parse_qsl(query)))
+        call = _PendingCall(self, connection, endpoint, dict(parse_qsl(query)), caller)
         if framing[0] is Kind.NONE:
             call.start()
         return call
@@ -108,7 +120,7 @@ class JsonApi:
 class _PendingCall:
     """One call from its head to its answer (net.http_server.RequestSink)."""
 
-    __slots__ = ("_api", "_body", "_connection", "_endpoint", "_query", "_timer")
+    __slots__ = ("_api", "_body", "_caller", "_connection", "_endpoint", "_query", "_timer")
 
     def __init__(
         self,
@@ -116,11 +128,13 @@ class _PendingCall:
         connection: HttpServerConnection,
         endpoint: Endpoint,
         query: dict[str, str],
+        caller: str,
     ) -> None:
         self._api = api
         self._connection: HttpServerConnection | None = connection
         self._endpoint = endpoint
         self._query = query
+        self._caller = caller
         self._body = b""
         reason = f"no complete body within {BODY_TIMEOUT:g} s"
         self._timer = asyncio.get_running_loop().call_later(BODY_TIMEOUT, self._refuse, reason, 408)
@@ -160,7 +174,8 @@ class _PendingCall:
         try:
             call = Call(
                 peer=connection.peer_host or "",
-                uid=connection.peer_uid(),
+                uid=None if self._caller else connection.peer_uid(),
+                caller=self._caller,
                 query=self._query,
                 body=_object(self._body),
             )

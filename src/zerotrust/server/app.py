@@ -35,6 +35,7 @@ from zerotrust.model.password_hash import REFERENCE_SPEED, HashSpeed
 from zerotrust.model.server import ServerConfig
 from zerotrust.net.channel import describe
 from zerotrust.net.http_listener import HttpListener
+from zerotrust.net.json_api import JsonApi
 from zerotrust.net.listen import Listening
 from zerotrust.net.loop import descriptor_limit
 from zerotrust.net.metrics_endpoint import MetricsEndpoint
@@ -272,7 +273,7 @@ class Server:
         # The admin API, for administrators of this machine.
         self._admin = HttpListener(
             coalescer,
-            AdminChannel(commands, self._audit, tasks, access=lambda: self.access.service).api,
+            self._admin_api(commands, tasks),
             tasks,
             name="admin.socket",
             most=lambda: admin.MAX_CONNECTIONS,
@@ -426,6 +427,12 @@ class Server:
         await self._observers.close()
 
     # ---- applying a configuration
+
+    def _admin_api(self, commands: AdminCommands, tasks: Tasks) -> JsonApi:
+        """Return the admin API, which machines call by the ingress."""
+        channel = AdminChannel(commands, self._audit, tasks, access=lambda: self.access.service)
+        self.ingress.admin_api = channel.api
+        return channel.api
 
     def _reconfigure(
         self, config: ServerConfig, authority: Authority | None, context: ssl.SSLContext

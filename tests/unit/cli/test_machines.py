@@ -4,8 +4,11 @@ import json
 
 import pytest
 
-from tests.unit.cli.conftest import Ask
+from tests.support.access_parts import StandingParts
+from tests.support.identities import DirectoryServer
+from tests.unit.cli.conftest import ACCESS, Ask
 from zerotrust.access.secret_format import MACHINE, is_secret
+from zerotrust.model.access import Access
 
 pytestmark = pytest.mark.usefixtures("with_access")
 
@@ -33,6 +36,27 @@ def test_a_token_for_some_host_names_and_some_time(ask: Ask) -> None:
     assert err.startswith("warning: no rule allows this machine yet")
     assert "valid at *.lab.example.com until 2027-01-15 09:00 UTC" in err
     assert "https://HOST/" in err
+
+
+def test_a_token_for_the_admin_api(ask: Ask, server: DirectoryServer) -> None:
+    _, _, err = ask("machine", "create", "backup", "--admin")
+    assert err.startswith("warning: the server's file names no access.admin_host")
+    made_for = {**ACCESS, "admin_host": "admin.example.com", "admins": [{"group": "family"}]}
+    server.access = StandingParts(server.database, Access.model_validate(made_for))
+    _, _, err = ask("machine", "create", "mail", "--admin", "--host", "photos.example.com")
+    assert err.startswith("warning: the token is not good for admin.example.com")
+    for name, host in (("x", ()), ("y", ("--host", "*.example.com"))):
+        _, _, err = ask("machine", "create", name, "--admin", *host)
+        assert "warning" not in err
+        assert "https://admin.example.com/" in err
+    _, _, err = ask("machine", "rotate", "x")
+    assert "warning" not in err
+    ask("machine", "create", "frame")
+    shown = {line.split("  ")[0] for line in ask("machine", "list")[1].splitlines()[1:]}
+    assert shown == {"backup (admin)", "mail (admin)", "x (admin)", "y (admin)", "frame"}
+    records = json.loads(ask("audit", "list", "--json")[1])["records"]
+    details = {one["details"]["name"]: one["details"].get("admin") for one in records}
+    assert (details["x"], details["frame"]) == (True, None)
 
 
 def test_tokens_are_rotated_listed_and_revoked(ask: Ask) -> None:

@@ -185,6 +185,34 @@ class Gatekeeper:
             self._note_use(credential, now)
         return None
 
+    def admin_machine(self, gate: Gate, request: GatedRequest, now: float) -> Credential | None:
+        """Return the credential of a machine that may call the admin API; None for all others.
+
+        Only a token counts, and none that a browser sends. The machine has to come from where an
+        administrator may come from.
+
+        Raises:
+            ForwardError: the client's address decides, and is unknown.
+        """
+        shown, head, admins = request.shown, request.head, self.gates.admins
+        if shown is None or shown.token is None or self._state.blind or admins is None:
+            return None
+        found = self._index.find(shown.token)
+        if (
+            found is None
+            or not found.admin
+            or found.end_reason(now)
+            or not gate.counts(found)
+            or origin_of(head.fields.lines)
+        ):
+            return None
+        asked = GateRequest(head.method, head.target, client=request.client, unix_time=now)
+        allowed = admins.compiled.whole.allow
+        if not any(now < item.ends_at and item.fits_request(asked) for item in allowed):
+            return None
+        self._note_use(found, now)
+        return found
+
     def identity_edits(
         self, gate: Gate, who: Credential | None, headers: IdentityHeaders
     ) -> IdentityEdits:

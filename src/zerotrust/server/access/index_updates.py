@@ -176,6 +176,7 @@ class IndexUpdates:
                 subject=self._token_subject(row),
                 ends_at=ends_at,
                 hosts=tuple(row.hosts),
+                admin=row.admin,
             )
         )
 

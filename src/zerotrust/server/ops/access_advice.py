@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 
 from zerotrust.access.gate import Gate
 from zerotrust.model.access import Access, Rule
-from zerotrust.model.base import is_pattern
+from zerotrust.model.base import is_pattern, patterns_of
 from zerotrust.model.condition import Condition, alternatives
 from zerotrust.model.service_access import ServiceAccess
 
@@ -58,6 +58,16 @@ def machine_warnings(access: Access, name: str, hosts: Iterable[str]) -> list[st
     return [
         f"no rule allows this machine yet; add to `allow` of a rule: {{ machine: {name} }}",
     ]
+
+
+def admin_token_warnings(access: Access, hosts: Iterable[str]) -> list[str]:
+    """Return a warning if a token for the admin API cannot be used there."""
+    admin_host, names = access.admin_host, set(hosts)
+    if admin_host is None:
+        return ["the server's file names no access.admin_host, where the token could be used"]
+    if names and names.isdisjoint(patterns_of(admin_host)[:2]):
+        return [f"the token is not good for {admin_host}, the host of the admin API"]
+    return []
 
 
 def example_host(hosts: Iterable[str]) -> str | None:

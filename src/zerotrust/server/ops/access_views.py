@@ -66,6 +66,7 @@ def token(row: AccessTokenRow, owner: str) -> views.AccessTokenView:
         name=row.name,
         user=owner or None,
         hosts=list(row.hosts),
+        admin=row.admin,
         created_at=row.created_at,
         expires_at=row.expires_at,
         used_at=row.used_at,

@@ -2,7 +2,8 @@
 
 The socket's mode admits its owner only, and the kernel tells the user of each connection: root and
 the server's own user are answered, others are refused with a line in the log and a record in the
-audit log.
+audit log. At `access.admin_host`, machines whose token is for the admin API call it, too
+(`server.proxy.gate_check`).
 """
 
 import os
@@ -113,10 +114,11 @@ class AdminChannel:
         """Return an endpoint that checks the user first, then the parameters."""
 
         async def endpoint(call: Call) -> Reply:
-            if call.uid not in self.allowed:
+            if not call.caller and call.uid not in self.allowed:
                 await self._refuse(call.uid, " ".join(place))
             result = await answer(
-                parsed(model, call.query if place[0] == "GET" else call.body), f"uid {call.uid}"
+                parsed(model, call.query if place[0] == "GET" else call.body),
+                call.caller or f"uid {call.uid}",
             )
             return result if isinstance(result, Reply) else Reply(result.model_dump())
 

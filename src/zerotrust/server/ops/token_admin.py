@@ -6,6 +6,7 @@ from zerotrust.model.base import is_pattern
 from zerotrust.server.access.access_tokens import IssuedAccessToken
 from zerotrust.server.ops import access_views
 from zerotrust.server.ops.access_advice import (
+    admin_token_warnings,
     example_host,
     is_public,
     machine_warnings,
@@ -30,9 +31,13 @@ class TokenAdmin(AccessEndpoints):
     ) -> views.CreatedAccessToken:
         """Create the token of a machine."""
         made = await self.parts.tokens.create_machine(
-            asked.name, hosts=asked.hosts, lifetime=asked.lifetime, actor=actor
+            asked.name,
+            hosts=asked.hosts,
+            lifetime=asked.lifetime,
+            admin=asked.admin,
+            actor=actor,
         )
-        return self._created("machine", made, asked.hosts)
+        return self._created("machine", made, asked.hosts, admin=asked.admin)
 
     async def create_app(
         self, asked: views.CreateAppRequest, actor: str
@@ -78,14 +83,17 @@ class TokenAdmin(AccessEndpoints):
         tokens = self.parts.tokens
         made = await tokens.rotate(asked.name, kind=kind, keep=asked.keep, actor=actor)
         rows = {row.id: row for row, _ in await tokens.listed(kind)}
-        return self._created(kind, made, list(rows[made.id].hosts) if made.id in rows else [])
+        row = rows.get(made.id)
+        if row is None:
+            return self._created(kind, made, [])
+        return self._created(kind, made, list(row.hosts), admin=row.admin)
 
     async def _revoke(self, kind: str, name: str, actor: str) -> views.RevokedAccessTokens:
         revoked = await self.parts.tokens.revoke(name, kind=kind, actor=actor)
         return views.RevokedAccessTokens(name=name, revoked=revoked)
 
     def _created(
-        self, kind: str, made: IssuedAccessToken, hosts: list[str]
+        self, kind: str, made: IssuedAccessToken, hosts: list[str], *, admin: bool = False
     ) -> views.CreatedAccessToken:
         parts = self.parts
         gates = parts.gates
@@ -94,7 +102,12 @@ class TokenAdmin(AccessEndpoints):
             for host in hosts
             if not is_pattern(host) and is_public(gates.find(host))
         ]
-        if kind == "machine":
-            warnings += machine_warnings(parts.state.access, made.name, hosts)
-        usable = [*hosts, *token_hosts(parts.state.access, kind, made.name, hosts)]
+        access = parts.state.access
+        if admin:
+            warnings += admin_token_warnings(access, hosts)
+        elif kind == "machine":
+            warnings += machine_warnings(access, made.name, hosts)
+        usable = [*hosts, *token_hosts(access, kind, made.name, hosts)]
+        if admin and access.admin_host is not None:
+            usable = [access.admin_host]
         return access_views.created_token(made, hosts, example_host(usable), warnings)

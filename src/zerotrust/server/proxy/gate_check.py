@@ -9,21 +9,26 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import partial
 from time import time
-from typing import Literal
+from typing import Final, Literal
 
 from zerotrust.access.gate import Gate
 from zerotrust.access.refusal import LOGIN_REQUIRED, Refusal, is_preflight, origin_of
+from zerotrust.access.subject import Credential
 from zerotrust.http.head import RequestHead
 from zerotrust.middleware.header_edits import Edit, edit_lines, refusal_edits
 from zerotrust.middleware.interface import Answer
 from zerotrust.net.asgi import AsgiBridge
 from zerotrust.net.http_server import RequestSink
+from zerotrust.net.json_api import JsonApi
 from zerotrust.server.access.gatekeeper import Gatekeeper
 from zerotrust.server.agents.scheme import to_https
 from zerotrust.server.proxy.request_context import RequestContext
 from zerotrust.telemetry import logs
 
 _log = logs.logger("ingress")
+
+ADMIN_PATHS: Final = b"/v1/"
+"""Paths of the admin host that are the admin API for machines."""
 
 
 class Outcome(Enum):
@@ -41,6 +46,7 @@ class GateCheck:
         resume: goes on with a request that has waited.
         respond: answers a request.
         refused: counts refusals by error code.
+        admin_api: answers calls of machines at the admin host; None without it.
 
     Attributes:
         https_port: port of Caddy for https.
@@ -55,8 +61,10 @@ class GateCheck:
         respond: Callable[[RequestContext, Answer], None],
         refused: Counter[str],
         https_port: int,
+        admin_api: JsonApi | None = None,
     ) -> None:
         self.gatekeeper = gatekeeper
+        self._admin_api = admin_api
         self.https_port = https_port
         self._ask_origin = ask_origin
         self._resume = resume
@@ -116,13 +124,7 @@ class GateCheck:
             if gate.rule.preflights == "backend":
                 context.preflight = True
                 return Outcome.PASSED
-        refusal = gatekeeper.judge(gate, context, now)
-        if refusal is not None:
-            self.refuse(context, refusal)
-            return None
-        if gatekeeper.gates.is_reserved(gate.host):
-            return self._hand_over(context, gate, now, gatekeeper.dashboard)
-        return Outcome.PASSED
+        return self._judge(context, gate, now)
 
     def meets_service(self, context: RequestContext) -> bool:
         """Return True if a request that has waited still meets the service's own conditions.
@@ -158,6 +160,23 @@ class GateCheck:
             self.refuse(context, refusal)
 
     # ---- inside
+
+    def _judge(
+        self, context: RequestContext, gate: Gate, now: float
+    ) -> RequestSink | Literal[Outcome.PASSED] | None:
+        gatekeeper, api = self.gatekeeper, self._admin_api
+        reserved = gatekeeper.gates.is_reserved(gate.host)
+        if reserved and api is not None and context.head.target.startswith(ADMIN_PATHS):
+            machine = gatekeeper.admin_machine(gate, context, now)
+            if machine is not None:
+                return self._call(context, machine, api)
+        refusal = gatekeeper.judge(gate, context, now)
+        if refusal is not None:
+            self.refuse(context, refusal)
+            return None
+        if reserved:
+            return self._hand_over(context, gate, now, gatekeeper.dashboard)
+        return Outcome.PASSED
 
     def _must_wait(self, context: RequestContext) -> bool:
         """Let a request wait for the changes of other servers if it shows an unknown credential."""
@@ -196,6 +215,16 @@ class GateCheck:
             scheme=context.scheme,
             state=self.gatekeeper.page_state(gate, context, now),
         )
+
+    def _call(
+        self, context: RequestContext, machine: Credential, api: JsonApi
+    ) -> RequestSink | None:
+        """Give a request to the admin API."""
+        context.who = machine
+        if context.record is not None:
+            context.record.own_page = True
+        caller = f"machine {machine.subject.name}"
+        return api.request(context.connection, context.head, context.framing, caller=caller)
 
     def _answer(self, context: RequestContext, answer: Answer) -> None:
         context.parked = None

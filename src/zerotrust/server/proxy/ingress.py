@@ -39,6 +39,7 @@ from zerotrust.middleware.interface import Answer, NeedsVerification, Request
 from zerotrust.model.limits import Limits
 from zerotrust.model.server import ProxyApi
 from zerotrust.net.http_server import HttpServerConnection, RequestSink
+from zerotrust.net.json_api import JsonApi
 from zerotrust.server.access.gatekeeper import Gatekeeper
 from zerotrust.server.agents.registry import Registry
 from zerotrust.server.agents.scheme import to_https
@@ -89,6 +90,7 @@ class Ingress:
     Attributes:
         agents: accepts agents that come through Caddy.
         gate_check: the gates of host names; None where access is not configured.
+        admin_api: answers calls of machines at the admin host, from the next `use_gates` on.
         roots: SHA-256 of the root certificates, by which a ping recognises this installation.
         edge_times: the edge says for how long it has had a request (`http.head.EDGE_TIME`).
         requests: how many requests came.
@@ -124,6 +126,7 @@ class Ingress:
         self._pending = pending
         self.agents = agents
         self.gate_check: GateCheck | None = None
+        self.admin_api: JsonApi | None = None
         self.roots: tuple[bytes, ...] = ()
         self.edge_times = False
         self._loop = asyncio.get_running_loop()
@@ -143,6 +146,7 @@ class Ingress:
                 respond=self.respond,
                 refused=self.refused,
                 https_port=self._https_port,
+                admin_api=self.admin_api,
             )
 
     def reconfigure(self, api: ProxyApi, *, https_port: int) -> None:

@@ -38,6 +38,20 @@ async def test_a_machine_has_a_token_until_it_is_revoked(servers: Stores) -> Non
     assert await store.tokens.listed("machine") == []
 
 
+async def test_a_token_for_the_admin_api_stays_one_when_it_is_rotated(servers: Stores) -> None:
+    store = await servers.start()
+    plain = await store.tokens.create_machine("frame", hosts=[], lifetime=None, actor="uid 0")
+    made = await store.tokens.create_machine(
+        "backup", hosts=[], lifetime=None, admin=True, actor="uid 0"
+    )
+    rotated = await store.tokens.rotate("backup", kind="machine", keep=60.0, actor="uid 0")
+    again = await servers.start()
+    for server in (store, again):
+        for issued, admin in ((plain, False), (made, True), (rotated, True)):
+            token = server.state.index.find(digest_of(issued.secret.encode()))
+            assert token is not None and token.admin is admin
+
+
 @pytest.mark.parametrize(
     ("name", "hosts", "lifetime"),
     [

@@ -13,6 +13,7 @@ from tests.unit.server.gated_proxy import AUTH_HOST, PAGE, SCRIPT, GatedProxy, p
 from zerotrust.access.subject import Subject, SubjectKind
 from zerotrust.model.server import ProxyApi
 from zerotrust.net.asgi import AsgiBridge
+from zerotrust.net.json_api import Call, JsonApi, Reply
 from zerotrust.server.access import gatekeeper
 from zerotrust.tunnel.codes import KIND_TUNNEL
 
@@ -595,3 +596,91 @@ async def at_admin_host(proxy: GatedProxy, target: str, *lines: str) -> bytes:
     head = [f"GET {target} HTTP/1.1", "Host: admin.example.com", *lines, "", ""]
     proxy.connection.data_received("\r\n".join(head).encode())
     return await proxy.hear()
+
+
+# The admin API at the admin host
+
+
+ADMIN_HOST = "admin.example.com"
+
+
+class AdminCalls:
+    """A server with an admin host, whose API says who calls it."""
+
+    def __init__(self, *, with_api: bool = True, **condition: object) -> None:
+        self.proxy = GatedProxy(
+            admin_host=ADMIN_HOST, admins=[{"group": "admins", **condition}], default="signed_in"
+        )
+        if with_api:
+            endpoints = {("POST", "/v1/agents/revoke"): self._answer}
+            self.proxy.ingress.admin_api = JsonApi(endpoints, self.proxy.tasks)
+        self.proxy.ingress.use_gates(self.proxy.gatekeeper)
+        self.proxy.gatekeeper.dashboard = AsgiBridge(portal_app(), self.proxy.tasks)
+        self.proxy.observe()
+
+    async def _answer(self, call: Call) -> Reply:
+        return Reply({"caller": call.caller, "body": dict(call.body)})
+
+    async def ask(self, *fields: str, host: str = ADMIN_HOST) -> str:
+        """Send a call; return the status and the body of its answer."""
+        body = b'{"agent": "home"}'
+        head = [
+            "POST /v1/agents/revoke HTTP/1.1",
+            f"Host: {host}",
+            "X-Real-IP: 203.0.113.7",
+            f"Content-Length: {len(body)}",
+            *fields,
+        ]
+        said = b""
+
+        async def answered() -> bytes:
+            nonlocal said
+            said += await self.proxy.hear()
+            return said
+
+        self.proxy.connection.data_received("\r\n".join([*head, "", ""]).encode() + body)
+        await eventually(answered, "an answer")
+        start, _, rest = said.partition(b" ")[2].partition(b"\r\n\r\n")
+        return f"{start[:3].decode()} {rest.decode()}"
+
+
+async def test_a_machine_calls_the_admin_api_with_its_token() -> None:
+    calls = AdminCalls()
+    secret, token = calls.proxy.token("backup", admin=True, seen_at=0.0)
+    assert await calls.ask(f"X-0Trust-Token: {secret}") == (
+        '200 {"caller":"machine backup","body":{"agent":"home"}}'
+    )
+    assert time() - token.seen_at < 60
+    (record,) = calls.proxy.records
+    assert (record.subject, record.own_page) == ("machine:backup", True)
+
+
+@pytest.mark.parametrize(
+    "how", ["plain", "ended", "host", "origin", "address", "cookie", "nobody", "elsewhere", "off"]
+)
+async def test_no_other_request_reaches_the_admin_api(how: str) -> None:
+    condition = {"ip": ["192.0.2.0/24"]} if how == "address" else {}
+    calls = AdminCalls(with_api=how != "off", **condition)
+    hosts = ("app.example.com",) if how == "host" else ()
+    secret, token = calls.proxy.token("backup", admin=how != "plain", hosts=hosts)
+    fields = [f"Authorization: Bearer {secret}"]
+    if how == "ended":
+        token.ended = "access withdrawn"
+    if how == "origin":
+        fields.append(f"Origin: https://{ADMIN_HOST}")
+    if how == "cookie":
+        fields = [f"Cookie: __Host-0trust={secret}"]
+    if how == "nobody":
+        fields = []
+    host = "other.example.com" if how == "elsewhere" else ADMIN_HOST
+    said = await calls.ask(*fields, host=host)
+    assert said[:3] in ("401", "403"), said
+    assert "caller" not in said
+
+
+async def test_an_administrator_does_not_reach_the_admin_api_by_cookie() -> None:
+    calls = AdminCalls()
+    admin = Subject(kind=SubjectKind.USER, id="u_eve", name="eve", groups=frozenset(("admins",)))
+    cookie, _ = calls.proxy.enter(admin, host=ADMIN_HOST)
+    said = await calls.ask(cookie)
+    assert said.startswith("200 admin.example.com"), "the dashboard answers"
