@@ -57,8 +57,10 @@ MAX_RESPONSE_HEAD_BYTES: Final = 128 * 1024
 EDGE_TIME: Final = "X-0Trust-Edge-Time"
 """Field in which the edge says for how many milliseconds it has had the request. Never forwarded,
 like all fields with this prefix."""
-_EDGE_LINE: Final = b"\r\nX-0trust-Edge-Time: "
-"""Its line, as Go spells the name."""
+_EDGE_NAME: Final = b"\r\nX-0trust-Edge-Time: "
+"""As Go spells it."""
+_EDGE_LINE: Final = re.compile(_EDGE_NAME + rb"([0-9]{1,7}(?:\.[0-9]{1,20})?)(?=\r\n)")
+"""At most 2.8 hours. A line with another value is parsed, and dropped, like those of clients."""
 
 IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 """Methods of requests that may be sent again after a failure (RFC 9110 s9.2.2)."""
@@ -206,7 +208,8 @@ class RequestHead:
     constructor.
 
     Attributes:
-        edge_time: what the edge says in `EDGE_TIME`; empty in copies of the head.
+        edge_time: milliseconds that the edge says in `EDGE_TIME`; empty without that field, and in
+            copies of the head.
     """
 
     __slots__ = ("edge_time", "fields", "method", "minor", "target")
@@ -280,7 +283,7 @@ def parse_request(head: bytes) -> RequestHead:
         HttpError: the head is invalid; `reply` is the status to answer.
     """
     edge_time = b""
-    if _EDGE_LINE in head:
+    if _EDGE_NAME in head:
         head, edge_time = _without_edge_time(head)
     start, _, rest = head.partition(b"\r\n")
     match = _REQUEST_LINE.fullmatch(start)
@@ -303,9 +306,10 @@ def _without_edge_time(head: bytes) -> tuple[bytes, bytes]:
 
     The value is another one in each request: with it, the cache of fields would be of no use.
     """
-    at = head.index(_EDGE_LINE) + 2
-    end = head.index(b"\r\n", at)
-    return head[:at] + head[end + 2 :], head[at + len(_EDGE_LINE) - 2 : end]
+    line = _EDGE_LINE.search(head)
+    if line is None:
+        return head, b""
+    return head[: line.start()] + head[line.end() :], line[1]
 
 
 @recent

@@ -75,9 +75,6 @@ _ADDRESS: Final = re.compile(
     rb"([0-9.]{7,15})(?::[0-9]{1,5})?|\[%b\](?::[0-9]{1,5})?|%b" % (_IPV6, _IPV6)
 )
 
-_MILLISECONDS: Final = re.compile(rb"[0-9]{1,7}(?:\.[0-9]{1,9})?")
-"""At most 2.8 hours."""
-
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -205,7 +202,7 @@ class Ingress:
         if head.edge_time and self.edge_times:
             peer = context.connection.peer_host
             if peer is None or self._is_trusted(peer):
-                record.edge_time = _seconds(head.edge_time)
+                record.edge_time = float(head.edge_time) / 1000
         if self.tracer is not None:
             fields = head.fields
             record.trace, lines = self.tracer.begin(fields.lines)
@@ -688,13 +685,6 @@ class Ingress:
             return False
         address = ipaddress.ip_address(peer_address.decode())
         return any(address in network for network in self._trusted)
-
-
-def _seconds(milliseconds: bytes) -> float:
-    """Return the time that the edge says, in seconds; below 0 if it is no such time."""
-    if not _MILLISECONDS.fullmatch(milliseconds):
-        return -1.0
-    return float(milliseconds) / 1000
 
 
 @lru_cache(maxsize=4096)
