@@ -49,10 +49,9 @@ class UpstreamHandle:
         ends_at: time of the loop at which its running requests fail; infinity while the
             configuration has the upstream.
         host: the Host of its health checks.
-        fault: the reason why it is not healthy; empty while it is.
     """
 
-    __slots__ = ("check", "edits", "endpoint", "ends_at", "fault", "host", "member", "pool")
+    __slots__ = ("check", "edits", "endpoint", "ends_at", "host", "member", "pool")
 
     def __init__(
         self, member: PooledUpstream, pool: BackendPool, service: Service, configured: Upstream
@@ -65,7 +64,6 @@ class UpstreamHandle:
         self.edits = _edits(service, endpoint)
         self.check = configured.health_check
         self.host = service.host_for(endpoint)
-        self.fault = ""
 
     @property
     def address(self) -> str:
@@ -87,8 +85,8 @@ class Upstreams:
     Attributes:
         all: the upstreams, in the order of the configuration.
         only: the upstream of every request if there is one upstream without checks or limits.
-        health: their health for the server, another object after each change; None where nothing
-            is known of it.
+        health: their health for the server, another object after each sweep that finds a change;
+            None where nothing is known of it.
     """
 
     __slots__ = (
@@ -98,6 +96,7 @@ class Upstreams:
         "_pool",
         "_queue",
         "_service",
+        "_unhealthy",
         "all",
         "health",
         "only",
@@ -135,7 +134,9 @@ class Upstreams:
         selects = any(one.max_connections or one.health_check for one in service.backends)
         skips = not selects and not options.max_connections and not options.health_check_required
         self.only = self.all[0] if len(self.all) == 1 and skips else None
-        self.health = self._health()
+        self.health: ServiceHealth | None = None
+        self._unhealthy: list[tuple[str, str]] | None = None
+        self._look_at_health()
 
     # ---- requests
 
@@ -216,12 +217,12 @@ class Upstreams:
                     self.busy("all connections are in use, and none became free in time")
                 )
             self.release(now)
+        self._look_at_health()
 
     def note(self, member: PooledUpstream, change: Change, detail: str = "") -> None:
         """Note and log a change of an upstream's health."""
         reason = f"{change.reason}: {detail}" if detail else change.reason
-        self._of[member].fault = "" if change.after is HealthState.HEALTHY else reason
-        self.health = self._health()
+        member.health.reason = reason
         log = _log.info if change.after is HealthState.HEALTHY else _log.warning
         log(
             "upstream health changed",
@@ -232,21 +233,25 @@ class Upstreams:
             reason=reason,
         )
 
-    def _health(self) -> ServiceHealth | None:
+    def _look_at_health(self) -> None:
+        """Make another `health` if it has changed."""
         if self.only is not None or not self.all:
-            return None
+            return
         unhealthy = [
-            upstream
-            for upstream in self.all
-            if upstream.member.health.state is not HealthState.HEALTHY
+            (member.key, member.health.reason)
+            for member in self._pool.members
+            if member.health.state is not HealthState.HEALTHY
         ]
-        return ServiceHealth(
+        if unhealthy == self._unhealthy:
+            return
+        self._unhealthy = unhealthy
+        self.health = ServiceHealth(
             id=self._service,
             healthy=len(self.all) - len(unhealthy),
             upstreams=len(self.all),
             unhealthy=[
-                UpstreamFault(address=one.address[:MAX_TEXT], reason=one.fault[:MAX_TEXT])
-                for one in unhealthy[:MAX_UNHEALTHY]
+                UpstreamFault(address=address[:MAX_TEXT], reason=reason[:MAX_TEXT])
+                for address, reason in unhealthy[:MAX_UNHEALTHY]
             ],
         )
 
@@ -258,14 +263,13 @@ class Upstreams:
         Args:
             same_tls: the TLS settings are the same. If not, health is unknown again.
         """
-        before = {upstream.endpoint: upstream for upstream in previous.all}
-        same = []
-        for upstream in self.all:
-            if (former := before.get(upstream.endpoint)) is not None:
-                upstream.fault = former.fault
-                same.append((upstream.member, former.member))
+        before = {upstream.endpoint: upstream.member for upstream in previous.all}
+        same = [
+            (upstream.member, before[upstream.endpoint])
+            for upstream in self.all
+            if upstream.endpoint in before
+        ]
         self._pool.inherit(previous._pool, same, health=same_tls)
-        self.health = self._health()
 
     def drain(self, staying: AbstractSet[UpstreamEndpoint], ends_at: float) -> None:
         """Fail running requests of upstreams that are not `staying` at `ends_at`, if not

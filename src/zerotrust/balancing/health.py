@@ -44,9 +44,21 @@ class UpstreamHealth:
         check: active health check; None for no probes.
         slow_start: seconds until a recovered upstream gets its whole weight.
         rng: source for the jitter of the probes.
+
+    Attributes:
+        state: the result.
+        reason: of its last change, for people; set by those who know the details.
     """
 
-    __slots__ = ("_made_from", "_outlier", "_probes", "_recovered_at", "_slow_start", "state")
+    __slots__ = (
+        "_made_from",
+        "_outlier",
+        "_probes",
+        "_recovered_at",
+        "_slow_start",
+        "reason",
+        "state",
+    )
 
     def __init__(
         self,
@@ -63,6 +75,7 @@ class UpstreamHealth:
         self._slow_start = slow_start
         self._recovered_at = -math.inf
         self.state = HealthState.HEALTHY
+        self.reason = ""
 
     def has_same_checks(self, other: "UpstreamHealth") -> bool:
         """Return True if both have the same settings."""

@@ -1,6 +1,7 @@
 """Tests of the health that zerotrust.agent.upstreams reports."""
 
 import random
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -19,11 +20,13 @@ def made(*addresses: str, **keys: Any) -> Upstreams:
     service = Service.model_validate(
         {"hostname": "a.example.com", "upstreams": upstreams} if addresses else keys
     )
-    pools = [cast("BackendPool", None)] * len(service.backends)
+    pools = [cast("BackendPool", SimpleNamespace(sweep=lambda _now: None))] * len(service.backends)
     return Upstreams(service, pools, secret=bytes(32), rng=random.Random(0), now=0.0)
 
 
 def health(upstreams: Upstreams) -> ServiceHealth:
+    """Return the health after the next sweep."""
+    upstreams.sweep(2.0)
     assert upstreams.health is not None
     return upstreams.health
 
@@ -75,6 +78,8 @@ def test_a_successor_knows_the_reason() -> None:
     after.inherit(before, same_tls=True)
     assert health(after).healthy == 1
     assert [one.reason for one in health(after).unhealthy] == ["health checks fail: timed out"]
+    before.probed(before.all[0], "", 2.0)
+    assert health(after).healthy == 2, "both share what is known"
 
 
 def test_texts_and_lists_are_cut_to_what_the_server_takes() -> None:
