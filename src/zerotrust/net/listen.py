@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import ipaddress
-import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from zerotrust.net.channel import describe
 from zerotrust.net.handshake_limiter import HandshakeLimiter
 from zerotrust.net.inner_tls import SHUTDOWN_TIMEOUT, start_tls
 from zerotrust.net.tasks import Tasks
+from zerotrust.net.unix_socket import listen_unix
 from zerotrust.net.websocket_transport import WebSocketTransport
 from zerotrust.telemetry import logs
 
@@ -325,7 +325,9 @@ def _bind_all(address: str, *, key: str, beside: Listening | None) -> list[socke
     made: list[socket.socket] = []
     try:
         if address.startswith(_UNIX):
-            return [_bind_unix(address.removeprefix(_UNIX))]
+            made.append(listen_unix(address.removeprefix(_UNIX), BACKLOG))
+            made[0].setblocking(False)
+            return made
         host, port = split_address(address)
         for family, where in _families(host):
             try:
@@ -338,26 +340,6 @@ def _bind_all(address: str, *, key: str, beside: Listening | None) -> list[socke
             one.close()
         raise SetupError(f"{key}: cannot listen on {address}: {describe(error)}") from error
     return made
-
-
-def _bind_unix(name: str) -> socket.socket:
-    """Return a socket listening at a path, mode 0600; remove the socket of an earlier process."""
-    path = Path(name)
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        if path.is_socket():
-            path.unlink()
-        mask = os.umask(0o177)
-        try:
-            listening.bind(name)
-        finally:
-            os.umask(mask)
-        listening.listen(BACKLOG)
-        listening.setblocking(False)
-    except OSError:
-        listening.close()
-        raise
-    return listening
 
 
 def _queued(listening: socket.socket) -> Iterator[socket.socket]:

@@ -82,11 +82,26 @@ async def test_only_its_own_unix_socket_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "s"
     first = await listen_plain(f"unix:{path}", Closing, key="k")
     assert path.stat().st_mode & 0o777 == 0o600
+    path.unlink()
     second = await listen_plain(f"unix:{path}", Closing, key="k")  # as another process would
     await first.close()
     assert path.exists()
     await second.close()
     assert not path.exists()
+
+
+async def test_a_unix_socket_in_use_is_not_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    first = await listen_plain(f"unix:{path}", Closing, key="k")
+    with pytest.raises(SetupError) as raised:
+        await listen_plain(f"unix:{path}", Closing, key="api.x")
+    assert str(raised.value) == (
+        f"api.x: cannot listen on unix:{path}: another process listens there"
+    )
+    reader, writer = await asyncio.open_unix_connection(path)
+    assert await asyncio.wait_for(reader.read(), 20) == b"hello"
+    writer.close()
+    await first.close()
 
 
 @contextmanager
