@@ -43,6 +43,7 @@ COMPILED = (
     "server/proxy/identity_fields.py",
     "server/proxy/ingress.py",
     "server/proxy/load_shedding.py",
+    "server/proxy/proxy_trust.py",
     "server/proxy/relay.py",
     "server/proxy/request_context.py",
     "server/proxy/websocket_relay.py",

@@ -179,7 +179,13 @@ async def behind_external_caddy(folder: Path) -> AsyncIterator[Stack]:
     ):
         await wait_port(admin, process=caddy)
         services = [service(APP, origin.port), service(WS, ws.port)]
-        stack = Stack(folder / "stack", Authority(folder / "pki"), agents={"agent-1": services})
+        # No address is trusted, so that Caddy needs the secret after each restart.
+        stack = Stack(
+            folder / "stack",
+            Authority(folder / "pki"),
+            agents={"agent-1": services},
+            sections={"api": {"trusted_proxies": None}},
+        )
         path = stack.folder / "server.yaml"
         server = json.loads(path.read_text())
         server["caddy"] |= {

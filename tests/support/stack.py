@@ -23,6 +23,8 @@ from zerotrust.pki import ca_directory
 from zerotrust.pki.issuer import ServerNames
 
 Service = dict[str, Any]
+DEFAULT_API = {"listen_addr": None, "trusted_proxies": None}
+"""Section of the server's file without a value for the address and the trust in proxies."""
 
 
 def service(hostname: str, port: int, **keys: Any) -> Service:
@@ -122,7 +124,11 @@ class Stack:
         level: str = "info",
         sections: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write the files; `sections` replace the server's own, or extend `server` and `api`."""
+        """Write the files; `sections` replace the server's own, or extend `server` and `api`.
+
+        The proxy API listens at a port that tests use as well, and believes them like Caddy.
+        `{"api": DEFAULT_API}` has the API that users get by default; then `api` has no use.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.authority = authority
@@ -143,6 +149,7 @@ class Stack:
             own[section] |= other.pop(section, {})
         whole = {**own, **other}
         config.write_text(json.dumps(whole, indent=1))
+        self._has_api_port = whole["api"]["listen_addr"] is not None
         if "url" not in whole["state"]:
             _put_database(Path(whole["state"]["dir"]))
         command: list[str | Path] = [PRODUCT, "server", "run", "--config", config]
@@ -208,7 +215,8 @@ class Stack:
     async def wait_server(self) -> None:
         """Wait until agents and clients can connect."""
         await wait_port(self.tunnel_port, process=self.server, host=self._tunnel_host)
-        await wait_port(self.api.port, process=self.server, host=self.api.address)
+        if self._has_api_port:
+            await wait_port(self.api.port, process=self.server, host=self.api.address)
         if self._with_caddy:
             await wait_port(self.https_port, process=self.server, host=self.api.address)
             await eventually(self.caddy_root.exists, "Caddy has made its root certificate")
@@ -226,7 +234,7 @@ class Stack:
 
         async def is_served() -> bool:
             assert process is None or process.is_alive, f"{process and process.text()[-3000:]}"
-            response = await self.api.get(host, "/")
+            response = await (self.api if self._has_api_port else self.plain).get(host, "/")
             return response.error_code not in ("unknown_host", "no_agent", "service_gone")
 
         try:
@@ -279,7 +287,10 @@ class Stack:
                 "key_file": str(key),
                 "ca_file": str(self.authority.root),
             },
-            "api": {"listen_addr": f"127.0.0.1:{self.api.port}"},
+            "api": {
+                "listen_addr": f"127.0.0.1:{self.api.port}",
+                "trusted_proxies": ["127.0.0.0/8", "::1"],
+            },
             "state": {"dir": str(self.folder / "state")},
             "unsafe_agents_may_claim_any_host": True,
             "caddy": edge,

@@ -17,19 +17,23 @@ _FIXED: Final = {
 
 
 class Edge:
-    """The Caddy of `caddy.mode`, if any; an async context manager, which serves when entered."""
+    """The Caddy of `caddy.mode`, if any; an async context manager, which serves when entered.
 
-    def __init__(self, config: ServerConfig) -> None:
-        self._config = config
+    To enter it again has no effect.
+
+    Args:
+        secret: the value by which Caddy proves itself to the server, see `render`.
+    """
+
+    def __init__(self, config: ServerConfig, secret: str | None = None) -> None:
+        self._config, self._secret = config, secret
         self._caddy: CaddyProcess | ExternalCaddy | None = None
 
     async def __aenter__(self) -> Self:
         mode = self._config.caddy.mode
-        if mode != "none":
-            chosen = (
-                CaddyProcess(self._config) if mode == "managed" else ExternalCaddy(self._config)
-            )
-            self._caddy = await chosen.__aenter__()
+        if mode != "none" and self._caddy is None:
+            kind = CaddyProcess if mode == "managed" else ExternalCaddy
+            self._caddy = await kind(self._config, self._secret).__aenter__()
         return self
 
     async def __aexit__(

@@ -24,8 +24,14 @@ class ExternalCaddy:
     On entry Caddy has our configuration.
     """
 
-    def __init__(self, config: ServerConfig, *, watch_interval: float = WATCH_INTERVAL) -> None:
-        self._config = config
+    def __init__(
+        self,
+        config: ServerConfig,
+        secret: str | None = None,
+        *,
+        watch_interval: float = WATCH_INTERVAL,
+    ) -> None:
+        self._config, self._secret = config, secret
         self._interval = watch_interval
         self._admin = AdminApi(admin_address(config.caddy))
         self._changes = asyncio.Lock()
@@ -68,7 +74,7 @@ class ExternalCaddy:
         async with self._changes:
             existing = await self._admin.config()
             refuse_foreign(existing, config.caddy)
-            wanted = adopt(render(config), existing)
+            wanted = adopt(render(config, self._secret), existing)
             if wanted != existing:
                 await self._admin.load(wanted)
                 _log.info("caddy configured", admin=self._admin.address)

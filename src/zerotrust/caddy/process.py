@@ -47,9 +47,9 @@ _log: Final = logs.logger("caddy")
 class CaddyProcess:
     """One managed Caddy; an async context manager. It serves on entry, and has ended on exit."""
 
-    def __init__(self, config: ServerConfig) -> None:
-        self._config = config
-        self._document = render(config)
+    def __init__(self, config: ServerConfig, secret: str | None = None) -> None:
+        self._config, self._secret = config, secret
+        self._document = render(config, secret)
         self._directory = Path(config.caddy.config_dir)
         self._address = admin_address(config.caddy)
         self._admin = AdminApi(self._address)
@@ -104,7 +104,7 @@ class CaddyProcess:
             ConfigError: it asks for something that Caddy cannot do.
         """
         async with self._changes:
-            document = render(config)
+            document = render(config, self._secret)
             if document == self._document:
                 return
             self._check_changeable(config)

@@ -22,6 +22,7 @@ from zerotrust.errors import ConfigError
 from zerotrust.http.head import EDGE_TIME
 from zerotrust.model.base import split_address
 from zerotrust.model.server import Caddy, CaddyLogging, ServerConfig
+from zerotrust.net.unix_socket import MAX_PATH_BYTES
 
 ROUTE_ID: Final = "zerotrust-route"
 PROXY_ID: Final = "zerotrust-proxy"
@@ -37,7 +38,7 @@ MAX_HEADER_BYTES: Final = 58 * 1024
 """Caddy accepts heads of 4 KiB more over HTTP/1.1. The fields that it adds fit into the 2 KiB that
 are left of `http.head.MAX_REQUEST_HEAD_BYTES`."""
 
-_SOCKET_PATH_BYTES: Final = 107  # sun_path of Linux holds 108, one of them the final zero
+_PROOF_FIELD: Final = "X-0Trust-Proxy-Secret"
 _UNTRUSTED_FIELDS: Final = ["Forwarded", "X-Real-IP"]
 """The server itself removes `X-0Trust-*` in every spelling, and reads the token of a client from
 `X-0Trust-Token`."""
@@ -45,22 +46,27 @@ _UNTRUSTED_FIELDS: Final = ["Forwarded", "X-Real-IP"]
 Json = dict[str, Any]
 
 
-def render(config: ServerConfig) -> Json:
+def render(config: ServerConfig, secret: str | None = None) -> Json:
     """Return the whole configuration of Caddy.
+
+    Args:
+        secret: the value by which Caddy proves itself at a port of the server. None for the name
+            of its file, which Caddy then reads for each request.
 
     Raises:
         ConfigError: Caddy does not support a setting.
     """
     caddy = config.caddy
+    secret = secret or f"{{file.{config.proxy_secret_file}}}"
     if caddy.http_port == caddy.https_port:
         raise ConfigError(
             f"caddy.http_port and caddy.https_port are both {caddy.http_port}; choose two ports"
         )
-    servers = {SERVER: _https_server(config)}
+    servers = {SERVER: _https_server(config, secret)}
     http: Json = {"https_port": caddy.https_port, "servers": servers}
     if caddy.http_port:
         http["http_port"] = caddy.http_port
-        servers[HTTP_SERVER] = _http_server(config)
+        servers[HTTP_SERVER] = _http_server(config, secret)
     document: Json = {
         "admin": {"listen": admin_address(caddy), "config": {"persist": False}},
         "logging": {"logs": {"default": _log(caddy.logging, merged=caddy.mode == "managed")}},
@@ -101,10 +107,10 @@ def admin_address(caddy: Caddy) -> str:
     """
     if caddy.mode == "managed":
         path = f"{caddy.config_dir}/admin.sock"
-        if len(os.fsencode(path)) > _SOCKET_PATH_BYTES:
+        if len(os.fsencode(path)) > MAX_PATH_BYTES:
             raise ConfigError(
                 f"caddy.config_dir is too long: the socket {path} has {len(os.fsencode(path))}"
-                f" bytes, the system allows {_SOCKET_PATH_BYTES}; choose a shorter directory"
+                f" bytes, the system allows {MAX_PATH_BYTES}; choose a shorter directory"
             )
         return f"unix/{path}|0600"
     address = (caddy.admin_api or DEFAULT_ADMIN).removeprefix("http://").rstrip("/")
@@ -118,8 +124,8 @@ def listen_hosts(caddy: Caddy) -> list[str]:
     return [host.removeprefix("[").removesuffix("]") for host in caddy.bind] or [""]
 
 
-def _https_server(config: ServerConfig) -> Json:
-    caddy = config.caddy
+def _https_server(config: ServerConfig, secret: str) -> Json:
+    caddy, proxy = config.caddy, _proxy(config, secret)
     return {
         "listen": _listen(caddy, caddy.https_port),
         "protocols": ["h1", "h2", "h3"],
@@ -129,11 +135,11 @@ def _https_server(config: ServerConfig) -> Json:
             {"match": {"sni_regexp": {"pattern": _deep_private_names()}}, "drop": True},
             {},
         ],
-        "routes": [{"@id": ROUTE_ID, "handle": _handlers({"@id": PROXY_ID, **_proxy(config)})}],
+        "routes": [{"@id": ROUTE_ID, "handle": _handlers({"@id": PROXY_ID, **proxy})}],
     }
 
 
-def _http_server(config: ServerConfig) -> Json:
+def _http_server(config: ServerConfig, secret: str) -> Json:
     """Return the server for http.
 
     Caddy answers ACME's HTTP-01 before its routes; our server redirects.
@@ -144,7 +150,7 @@ def _http_server(config: ServerConfig) -> Json:
         "protocols": ["h1"],
         **_limits(),
         "automatic_https": {"disable": True},
-        "routes": [{"handle": _handlers(_proxy(config))}],
+        "routes": [{"handle": _handlers(_proxy(config, secret))}],
     }
 
 
@@ -166,17 +172,20 @@ def _limits() -> Json:
     }
 
 
-def _proxy(config: ServerConfig) -> Json:
+def _proxy(config: ServerConfig, secret: str) -> Json:
     """Return the handler that proxies to our server.
 
     Caddy overwrites `X-Forwarded-Proto` of clients.
     """
+    address = config.api_address
     fields = {"X-Real-IP": ["{http.vars.client_ip}"]}
     if sends_edge_time(config):
         fields[EDGE_TIME] = ["{http.request.duration_ms}"]
+    if not address.startswith("unix:"):
+        fields[_PROOF_FIELD] = [secret]
     return {
         "handler": "reverse_proxy",
-        "upstreams": [{"dial": _dial("api.listen_addr", config.api.listen_addr)}],
+        "upstreams": [{"dial": _dial("api.listen_addr", address)}],
         "headers": {"request": {"set": fields}},
         # Caddy always flushes responses without a length, and server-sent events, at once. With -1,
         # it would write head and body of each small response separately.
@@ -286,12 +295,20 @@ def _dial(key: str, listen: str) -> str:
     return _join("::1" if host == "::" else host, port)
 
 
-_TOKENS: Final[Json] = {
-    f"request>headers>{name}": {"filter": "delete"}
-    for name in ("X-0trust-Token", "Cf-Access-Client-Secret", "P-Access-Token")
+_SECRETS: Final[Json] = {
+    field: {"filter": "delete"}
+    for field in (
+        "request>headers>X-0trust-Token",
+        "request>headers>Cf-Access-Client-Secret",
+        "request>headers>P-Access-Token",
+        "request>headers>X-0trust-Proxy-Secret",
+        "http",
+    )
 }
-"""Header fields with tokens (`access.token_fields`), as Go spells their names. Caddy leaves out
-cookies and Authorization by itself, but logs the head of each request that fails."""
+"""Log fields with tokens of clients (`access.token_fields`) or the secret of Caddy, as Go spells
+their names. Caddy leaves out cookies and Authorization by itself, but logs the head of each request
+that fails. With level DEBUG it also logs each request to the server, and its own configuration in
+the field `http`."""
 
 
 def _log(logging: CaddyLogging, *, merged: bool) -> Json:
@@ -325,14 +342,14 @@ def _log_writer(logging: CaddyLogging, *, merged: bool) -> Json:
 
 
 def _log_encoder(logging: CaddyLogging, form: str) -> Json:
-    """Return the encoder, which leaves out tokens of clients.
+    """Return the encoder, which leaves out secrets.
 
     Caddy has no `single_field` any more: it becomes `console`.
     """
     plain: Json = {"format": "console" if form in ("console", "single_field") else "json"}
     if logging.format == "filter":
-        return {"format": "filter", "wrap": plain, "fields": {**logging.fields, **_TOKENS}}
-    filtered: Json = {"format": "filter", "wrap": plain, "fields": _TOKENS}
+        return {"format": "filter", "wrap": plain, "fields": {**logging.fields, **_SECRETS}}
+    filtered: Json = {"format": "filter", "wrap": plain, "fields": _SECRETS}
     if not logging.fields:
         return filtered
     return {"format": "append", "wrap": filtered, "fields": logging.fields}

@@ -1,4 +1,4 @@
-"""Check of the server's own ports: does something listen, and is it this server?"""
+"""Check of the server's own ports and socket: does something listen, and is it this server?"""
 
 import ssl
 from collections.abc import Iterable, Iterator
@@ -22,15 +22,22 @@ class Listener:
     Attributes:
         key: configuration key of the address.
         kind: the protocol there.
+        path: path of a unix socket, instead of host and port.
     """
 
     key: str
-    host: str
-    port: int
     kind: str
+    host: str = ""
+    port: int = 0
+    path: str = ""
 
     def __str__(self) -> str:
-        return join_address(self.host, self.port)
+        return self.path or join_address(self.host, self.port)
+
+    @property
+    def name(self) -> str:
+        """Return the words for this address in a sentence."""
+        return f"socket {self.path}" if self.path else f"port {self.port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +50,15 @@ class ListenerAnswer:
 
 
 def listeners(config: ServerConfig) -> list[Listener]:
-    """Return the addresses at which server and Caddy listen by TCP."""
+    """Return the addresses at which server and Caddy listen."""
     found = []
     for key, address in (
         ("server.listen_addr", config.server.listen_addr),
-        ("api.listen_addr", config.api.listen_addr),
+        ("api.listen_addr", config.api_address),
     ):
-        if not address.startswith("unix:"):
+        if address.startswith("unix:"):
+            found.append(Listener(key=key, path=address.removeprefix("unix:"), kind="unix"))
+        else:
             host, port = split_address(address)
             found.append(Listener(key=key, host=_local(host), port=port, kind="tcp"))
     if config.caddy.mode == "managed":
@@ -76,10 +85,10 @@ async def ask_listener(
     Args:
         name: a host name that the server serves; empty if there is none.
     """
-    target = Target(address=listener.host, port=listener.port, method="")
+    target = Target(address=listener.host, port=listener.port, path=listener.path, method="")
     course = await attempt(target, step_timeout=step_timeout)
     tls: ssl.SSLContext | None = None
-    if course.failed_at is not None or listener.kind == "tcp":
+    if course.failed_at is not None or listener.kind in ("tcp", "unix"):
         return ListenerAnswer(listener=listener, course=course)
     if listener.kind == "https":
         tls = unverified()
@@ -103,13 +112,13 @@ def judge_listeners(answers: Iterable[ListenerAnswer], *, running: bool) -> Iter
         running: the server's admin socket answers.
     """
     for one in answers:
-        listener, port = one.listener, one.listener.port
+        listener = one.listener
         if running and one.course.failed_at is not None:
             yield Finding(
                 check="port.closed",
                 level="broken",
                 subject=str(listener),
-                what=f"the server does not listen on port {port} ({listener.key})",
+                what=f"the server does not listen on {listener.name} ({listener.key})",
                 seen=f"{listener}: {one.course.error}",
                 fix="see the server's log, and restart it if this key has changed",
             )
@@ -124,7 +133,7 @@ def _taken(listener: Listener, seen: str) -> Finding:
         check="port.taken",
         level="broken",
         subject=str(listener),
-        what=f"port {listener.port} belongs to another program",
+        what=f"{listener.name} belongs to another program",
         seen=seen,
-        fix=f"stop that program (ss -ltnp shows it), or change {listener.key}",
+        fix=f"stop that program (ss -lnp shows it), or change {listener.key}",
     )

@@ -118,6 +118,7 @@ class RequestFields:
         lines: the lines to forward unchanged; all other attributes are for the hops.
         spoofable: lines that are forwarded only if `api.pass_headers` permits them.
         token: value of X-0Trust-Token (`access.token_fields`), which is never forwarded.
+        proxy_secret: value of X-0Trust-Proxy-Secret, by which Caddy proves itself; the same.
     """
 
     __slots__ = (
@@ -130,6 +131,7 @@ class RequestFields:
         "host_field",
         "keep_alive",
         "lines",
+        "proxy_secret",
         "real_ip",
         "spoofable",
         "te_trailers",
@@ -154,6 +156,7 @@ class RequestFields:
         forwarded_for: bytes | None,
         forwarded_proto: bytes | None,
         token: bytes | None,
+        proxy_secret: bytes | None,
     ) -> None:
         self.lines = lines
         self.spoofable = spoofable
@@ -169,6 +172,7 @@ class RequestFields:
         self.forwarded_for = forwarded_for
         self.forwarded_proto = forwarded_proto
         self.token = token
+        self.proxy_secret = proxy_secret
 
     def with_lines(self, lines: bytes, spoofable: bytes) -> "RequestFields":
         """Return the same fields with other lines."""
@@ -200,6 +204,7 @@ class RequestFields:
             forwarded_for=self.forwarded_for,
             forwarded_proto=self.forwarded_proto,
             token=self.token,
+            proxy_secret=self.proxy_secret,
         )
 
 
@@ -351,6 +356,7 @@ def _request_fields(rest: bytes, minor: int) -> RequestFields:
         forwarded_for=found.get(b"x-forwarded-for"),
         forwarded_proto=found.get(b"x-forwarded-proto"),
         token=found.get(b"x-0trust-token"),
+        proxy_secret=found.get(b"x-0trust-proxy-secret"),
     )
 
 

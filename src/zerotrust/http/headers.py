@@ -40,9 +40,10 @@ FORWARDING: Final = frozenset(
     (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-real-ip")
 )
 OWN_PREFIX: Final = b"x-0trust-"
-"""Only the server sets fields whose names have this prefix. Clients send one of them, which stays
-on the server: `TOKEN`."""
+"""Only the server sets fields whose names have this prefix. Two of them come to the server and stay
+there: `TOKEN` of clients, `PROXY_SECRET` of Caddy."""
 TOKEN: Final = b"x-0trust-token"
+PROXY_SECRET: Final = b"x-0trust-proxy-secret"
 
 # Other fields by which a proxy tells its backend who the client is or what it requested. Backends
 # trust them from any sender. The names come from Envoy, which strips its own from external
@@ -158,7 +159,9 @@ SPOOFABLE_PREFIXES: Final = (
 
 # HTTP2-Settings goes with `Upgrade: h2c`, which is never forwarded (see head.py).
 REQUEST_SPECIAL: Final = (
-    HOP_BY_HOP | FORWARDING | {TOKEN, b"host", b"content-length", b"expect", b"http2-settings"}
+    HOP_BY_HOP
+    | FORWARDING
+    | {TOKEN, PROXY_SECRET, b"host", b"content-length", b"expect", b"http2-settings"}
 )
 RESPONSE_SPECIAL: Final = HOP_BY_HOP | {b"content-length"}
 

@@ -27,7 +27,15 @@ _FORWARDING: Final = (
     "x-real-ip",
 )
 NOT_IN_REQUEST: Final = frozenset(
-    (*_HOP, *_FORWARDING, "host", "expect", "http2-settings", "x-0trust-token")
+    (
+        *_HOP,
+        *_FORWARDING,
+        "host",
+        "expect",
+        "http2-settings",
+        "x-0trust-token",
+        "x-0trust-proxy-secret",
+    )
 )
 """Headers that belong to one connection or that 0Trust itself sets (`zerotrust.http.headers`)."""
 

@@ -1,5 +1,6 @@
 """The server's configuration file."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
@@ -16,6 +17,9 @@ from zerotrust.model.network import Network
 from zerotrust.model.tracing import Tracing
 
 _STREAMS: Final = ("stdout", "stderr")
+_API: Final = "127.0.0.1:9443"
+LOOPBACK: Final[tuple[Network, ...]] = ("127.0.0.0/8", "::1/128")
+"""Networks of this machine."""
 
 
 class AgentListenerConfig(Model):
@@ -49,13 +53,16 @@ class AgentListenerConfig(Model):
 class ProxyApi(Model):
     """Listener for requests from Caddy.
 
-    Clients of this address reach every service, and the server trusts their statement of the
-    client's address. So the address must be loopback or a unix socket, unless
+    Clients of this address reach every service, and may say who their own clients are: at a unix
+    socket all of them, which only the server's user and root can open; at a port those that send
+    the secret in `proxy-secret` of `state.dir`, as a Caddy that 0Trust configures, or that come
+    from `trusted_proxies`. The address must be loopback or a unix socket, unless
     `expose_to_network_without_authentication` is true.
     """
 
-    listen_addr: Listen = "127.0.0.1:9443"
-    """Address for Caddy to connect to: `127.0.0.1:PORT` or `unix:/path`."""
+    listen_addr: Listen | None = None
+    """Address for Caddy to connect to: `127.0.0.1:PORT` or `unix:/path`. Default: with a managed
+    Caddy the socket `api.sock` in `state.dir`, else `127.0.0.1:9443`."""
 
     expose_to_network_without_authentication: bool = False
     """Allow an address that other machines can reach."""
@@ -64,9 +71,10 @@ class ProxyApi(Model):
     """Maximum time for a request to wait for an agent that has just disconnected. Then it gets 503.
     0 answers 503 at once."""
 
-    trusted_proxies: list[Network] = ["127.0.0.0/8", "::1/128"]
-    """Networks whose `X-Real-IP` and `X-Forwarded-Proto` the server trusts. Other connections count
-    as clients that use http."""
+    trusted_proxies: list[Network] | None = None
+    """Networks whose `X-Real-IP` and `X-Forwarded-Proto` the server trusts without the secret.
+    Other connections without it count as clients that use http. Default: none if 0Trust configures
+    Caddy; with `caddy.mode: none` this machine, `[127.0.0.0/8, "::1"]`."""
 
     pass_headers: list[FieldName] = []
     """Request headers to forward as received, for example `[CF-Connecting-IP]` behind Cloudflare.
@@ -81,9 +89,12 @@ class ProxyApi(Model):
 
     @model_validator(mode="after")
     def _loopback(self) -> "ProxyApi":
-        if not is_loopback(self.listen_addr) and not self.expose_to_network_without_authentication:
+        address = self.listen_addr
+        if address is None or is_loopback(address):
+            return self
+        if not self.expose_to_network_without_authentication:
             raise ValueError(
-                f'api.listen_addr "{self.listen_addr}" is reachable from the network without '
+                f'api.listen_addr "{address}" is reachable from the network without '
                 "authentication; use 127.0.0.1:PORT or unix:/path, or set "
                 "api.expose_to_network_without_authentication: true if another program protects it"
             )
@@ -275,4 +286,28 @@ class ServerConfig(Model):
     @property
     def admin_socket(self) -> str:
         """Return the path of the admin socket: `admin.socket`, or one in `state.dir`."""
-        return self.admin.socket or f"{self.state.dir}/admin.sock"
+        return self.admin.socket or self.socket_path("admin")
+
+    @property
+    def api_address(self) -> str:
+        """Return the address of the proxy API: `api.listen_addr`, or its default."""
+        if self.api.listen_addr is not None:
+            return self.api.listen_addr
+        return f"unix:{self.socket_path('api')}" if self.caddy.mode == "managed" else _API
+
+    @property
+    def trusted_proxies(self) -> Sequence[Network]:
+        """Return the networks of proxies without a secret: `api.trusted_proxies`, or its
+        default."""
+        if self.api.trusted_proxies is not None:
+            return self.api.trusted_proxies
+        return LOOPBACK if self.caddy.mode == "none" else ()
+
+    @property
+    def proxy_secret_file(self) -> str:
+        """Return the file with the secret by which a proxy proves itself."""
+        return f"{self.state.dir}/proxy-secret"
+
+    def socket_path(self, name: str) -> str:
+        """Return the path of a socket of the server in `state.dir`."""
+        return f"{self.state.dir}/{name}.sock"

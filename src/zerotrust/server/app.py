@@ -79,6 +79,7 @@ from zerotrust.server.ops.traffic_history import TrafficHistory
 from zerotrust.server.proxy.ingress import Ingress
 from zerotrust.server.proxy.load_shedding import LoadShedding
 from zerotrust.server.proxy.pending_requests import PendingRequests
+from zerotrust.server.proxy.proxy_trust import ProxyTrust, load_proxy_secret
 from zerotrust.server.proxy.verification_pool import VerificationPool
 from zerotrust.telemetry import logs
 
@@ -120,7 +121,7 @@ async def serve(loaded: Loaded[ServerConfig], read: Read[ServerConfig]) -> None:
         reloading = tasks.spawn(
             Reloader(loaded, read=read, apply=server.apply, tasks=tasks).run(), "reload"
         )
-        _log.info("server ready", agents=config.server.listen_addr, api=config.api.listen_addr)
+        _log.info("server ready", agents=config.server.listen_addr, api=config.api_address)
         try:
             await asyncio.Event().wait()
         finally:
@@ -145,6 +146,7 @@ class Server:
 
     Raises:
         PkiError: a certificate can't be used.
+        StateError: the secret of Caddy can't be read or written.
     """
 
     def __init__(
@@ -156,9 +158,12 @@ class Server:
         hash_speed: HashSpeed = REFERENCE_SPEED,
     ) -> None:
         authority = load_authority(config)
-        context = _tls_context(config, authority)
+        context, secret = (
+            _tls_context(config, authority),
+            load_proxy_secret(Path(config.proxy_secret_file)),
+        )
         coalescer = WriteCoalescer(asyncio.get_running_loop())
-        self._config, self._tasks = config, tasks
+        self._config, self._tasks, self._proxy_secret = config, tasks, secret
 
         # Agents: who may connect, and which host names each may serve.
         self.authorization = Authorization(any_host=config.unsafe_agents_may_claim_any_host)
@@ -208,6 +213,7 @@ class Server:
         self.ingress = Ingress(
             self.registry,
             config.api,
+            trust=ProxyTrust(config.trusted_proxies, self._proxy_secret.text),
             pending=pending,
             verifications=VerificationPool(tasks),
             agents=WebSocketEndpoint(self.agent_listener, websocket_hosts(config.server)),
@@ -303,7 +309,7 @@ class Server:
         listeners["metrics"] = self.metrics.listener
 
         # Caddy, restarts, and what is done from time to time.
-        self._edge = Edge(config)
+        self._edge = Edge(config, self._proxy_secret.text)
         self._listen: dict[str, Listen] = {
             "server.listen_addr": self._listen_for_agents,
             "api.listen_addr": partial(_listen_plain, self._api, "api.listen_addr"),
@@ -339,6 +345,9 @@ class Server:
             if key == "api.listen_addr":
                 await self._restart_gate.wait()
                 self.registry.forget_lost(self.authorization.may_serve)
+                if self._proxy_secret.is_new and self._config.caddy.mode == "external":
+                    # A Caddy that runs has to know it before it sends a request.
+                    await self._edge.__aenter__()
             self._listening[key] = await self._listen[key](address, None)
         await self.metrics.listen(self._config.metrics.listen_addr)
         await self._edge.__aenter__()
@@ -440,6 +449,7 @@ class Server:
         """Give the parts their new settings; none of this can fail."""
         self.ingress.reconfigure(config.api, https_port=config.caddy.https_port)
         self.ingress.edge_times = sends_edge_time(config)
+        self.ingress.trust = ProxyTrust(config.trusted_proxies, self._proxy_secret.text)
         if config.limits != self._config.limits:
             self._load_shedding.reconfigure(config.limits)
             self.registry.policies.most = most_memory(config.limits)
@@ -583,7 +593,7 @@ def _addresses(config: ServerConfig) -> dict[str, str]:
     """Return the addresses to listen at by configuration key, the exclusive ones first."""
     found = {
         "server.listen_addr": config.server.listen_addr,
-        "api.listen_addr": config.api.listen_addr,
+        "api.listen_addr": config.api_address,
     }
     if config.caddy.mode != "none":
         found["caddy.permission_addr"] = config.caddy.permission_addr

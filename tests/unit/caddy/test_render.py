@@ -171,6 +171,29 @@ def test_private_names_are_those_of_the_internal_authority(name: str, private: b
     assert any(re.fullmatch(pattern, name) for pattern in patterns) is private
 
 
+def shown(document: dict[str, Any]) -> list[list[str] | None]:
+    """Return what each proxy of a document shows the server as the secret."""
+    return [
+        proxy["headers"]["request"]["set"].get("X-0Trust-Proxy-Secret")
+        for proxy in proxies(document)
+    ]
+
+
+def test_a_proxy_shows_the_secret_at_a_port_and_not_at_a_socket() -> None:
+    at_port = {"api": {"listen_addr": "127.0.0.1:9443"}, "state": {"dir": "/var/lib/0trust"}}
+    config = ServerConfig.model_validate(at_port)
+    assert shown(render(config, "very secret")) == [["very secret"]] * 2
+    # For people: the name of the file.
+    assert shown(render(config)) == [["{file./var/lib/0trust/proxy-secret}"]] * 2
+    assert "very secret" not in json.dumps(render(ServerConfig(), "very secret"))
+
+
+def test_caddys_log_leaves_the_secret_out() -> None:
+    encoder = render(ServerConfig())["logging"]["logs"]["default"]["encoder"]
+    for field in ("request>headers>X-0trust-Proxy-Secret", "http"):
+        assert encoder["fields"][field] == {"filter": "delete"}
+
+
 def test_port_0_is_refused() -> None:
     with pytest.raises(ConfigError, match=r'api\.listen_addr "127\.0\.0\.1:0"'):
         render(ServerConfig.model_validate({"api": {"listen_addr": "127.0.0.1:0"}}))
@@ -225,7 +248,7 @@ def test_the_caddyfile_for_mode_none() -> None:
     hour = 3600 * 10**9
     assert (server["read_idle_timeout"], server["write_idle_timeout"]) == (hour, hour)
     assert server["max_header_bytes"] == MAX_HEADER_BYTES
-    (theirs,), (ours, _) = proxies(document), proxies(render(ServerConfig()))
+    (theirs,), (ours, _) = proxies(document), proxies(render(caddy(mode="external")))
     assert theirs["stream_close_delay"] == 24 * hour
     assert "handle_response" not in theirs
     assert theirs["upstreams"] == ours["upstreams"]

@@ -1,5 +1,6 @@
 """Tests of zerotrust.doctor.listeners."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,19 @@ def config(**sections: Any) -> ServerConfig:
 
 
 def test_the_addresses_of_a_server() -> None:
-    managed = config(server={"listen_addr": "[::]:8443"}, caddy={"bind": ["192.0.2.1"]})
+    managed = config(
+        server={"listen_addr": "[::]:8443"}, caddy={"bind": ["192.0.2.1"]}, state={"dir": "/s"}
+    )
     assert list(map(str, listeners(managed))) == [
         "[::1]:8443",
-        "127.0.0.1:9443",
+        "/s/api.sock",
         "192.0.2.1:443",
         "192.0.2.1:80",
     ]
     bare = config(api={"listen_addr": "unix:/run/api.sock"}, caddy={"mode": "none"})
-    assert list(map(str, listeners(bare))) == ["127.0.0.1:8443"]
+    assert list(map(str, listeners(bare))) == ["127.0.0.1:8443", "/run/api.sock"]
+    external = listeners(config(caddy={"mode": "external"}))
+    assert list(map(str, external)) == ["127.0.0.1:8443", "127.0.0.1:9443"]
     no_http = listeners(config(caddy={"http_port": 0}))
     assert [one.key for one in no_http][2:] == ["caddy.https_port"]
 
@@ -60,13 +65,27 @@ async def test_ports_of_this_server(tmp_path: Path) -> None:
         assert await checks(at(port, "https"), name="") == []
 
 
+async def test_the_socket_for_caddy(tmp_path: Path) -> None:
+    path = tmp_path / "api.sock"
+    listener = Listener(key="api.listen_addr", kind="unix", path=str(path))
+    answer = await ask_listener(listener, name="", roots=[ROOT], step_timeout=1)
+    (finding,) = judge_listeners([answer], running=True)
+    assert str(finding) == (
+        f"the server does not listen on socket {path} (api.listen_addr) ({path}: no such file or"
+        " directory); see the server's log, and restart it if this key has changed"
+    )
+    async with await asyncio.start_unix_server(lambda _, writer: writer.close(), path):
+        assert await checks(listener) == []
+        assert await checks(listener, running=False) == ["port.taken"]
+
+
 async def test_a_port_that_another_program_has() -> None:
     async with scripted(lambda _: status(200, "Server: nginx/1.24")) as port:
         answer = await ask_listener(at(port, "http"), name="", roots=[ROOT], step_timeout=1)
         (finding,) = judge_listeners([answer], running=True)
         assert str(finding) == (
             f"port {port} belongs to another program (127.0.0.1 answers the ping with status 200 by"
-            " nginx/1.24); stop that program (ss -ltnp shows it), or change caddy.http_port"
+            " nginx/1.24); stop that program (ss -lnp shows it), or change caddy.http_port"
         )
         assert await checks(at(port), running=False) == ["port.taken"]
 

@@ -16,6 +16,36 @@ def test_the_proxy_api_is_not_for_the_network() -> None:
     assert ProxyApi(listen_addr="localhost:9443")
 
 
+@pytest.mark.parametrize(
+    ("mode", "written", "address"),
+    [
+        ("managed", None, "unix:/s/api.sock"),
+        ("external", None, "127.0.0.1:9443"),
+        ("none", None, "127.0.0.1:9443"),
+        ("managed", "127.0.0.1:9443", "127.0.0.1:9443"),
+        ("none", "unix:/run/api.sock", "unix:/run/api.sock"),
+    ],
+)
+def test_the_address_of_the_proxy_api(mode: str, written: str | None, address: str) -> None:
+    sections = {"state": {"dir": "/s"}, "caddy": {"mode": mode}, "api": {"listen_addr": written}}
+    assert ServerConfig.model_validate(sections).api_address == address
+
+
+@pytest.mark.parametrize(
+    ("mode", "written", "trusted"),
+    [
+        ("managed", None, []),
+        ("external", None, []),
+        ("none", None, ["127.0.0.0/8", "::1/128"]),
+        ("none", [], []),
+        ("managed", ["10.0.0.1"], ["10.0.0.1/32"]),
+    ],
+)
+def test_who_needs_no_secret(mode: str, written: list[str] | None, trusted: list[str]) -> None:
+    sections = {"caddy": {"mode": mode}, "api": {"trusted_proxies": written}}
+    assert list(ServerConfig.model_validate(sections).trusted_proxies) == trusted
+
+
 def test_trusted_proxies_are_networks() -> None:
     assert ProxyApi(trusted_proxies=["10.1.2.3/8", "::1"]).trusted_proxies == [
         "10.0.0.0/8",

@@ -7,7 +7,7 @@ from tests.support.agent_sessions import join
 from tests.support.transport import FakeTransport
 from tests.support.tunnel import Owner, Pair, RecordingSink
 from tests.unit.middleware.policy_runner import SECRET
-from zerotrust.model.server import ProxyApi
+from zerotrust.model.server import LOOPBACK, ProxyApi
 from zerotrust.net.http_server import HttpServerConnection
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.write_coalescer import WriteCoalescer
@@ -20,11 +20,14 @@ from zerotrust.server.agents.websocket_endpoint import WebSocketEndpoint
 from zerotrust.server.proxy.ingress import Ingress
 from zerotrust.server.proxy.load_shedding import LoadShedding
 from zerotrust.server.proxy.pending_requests import PendingRequests
+from zerotrust.server.proxy.proxy_trust import ProxyTrust
 from zerotrust.server.proxy.verification_pool import VerificationPool
 from zerotrust.telemetry.request_record import RequestRecord
 from zerotrust.tunnel.binary import RequestOpen, pack_head, unpack_open
 from zerotrust.tunnel.codes import KIND_LENGTH
 from zerotrust.tunnel.stream import Stream
+
+PROXY_SECRET = "a secret of Caddy, for tests"
 
 
 def build_ingress(
@@ -46,6 +49,7 @@ def build_ingress(
     return Ingress(
         registry,
         api,
+        trust=ProxyTrust(api.trusted_proxies or LOOPBACK, PROXY_SECRET),
         pending=pending,
         verifications=verifications,
         agents=WebSocketEndpoint(cast("AgentListener", None), []),

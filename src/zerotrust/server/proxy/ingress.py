@@ -1,14 +1,11 @@
 """Ingress: authorizes each request from Caddy, selects an agent and forwards the request."""
 
 import asyncio
-import ipaddress
-import re
 import secrets
 from collections import Counter
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import partial
 from time import perf_counter, time
-from typing import Final
 
 from zerotrust.errors import (
     ClientAddressUnreadable,
@@ -21,7 +18,7 @@ from zerotrust.errors import (
     WrongScheme,
 )
 from zerotrust.http.body import Kind
-from zerotrust.http.head import RequestFields, RequestHead
+from zerotrust.http.head import RequestHead
 from zerotrust.http.head_block import request_block
 from zerotrust.http.headers import folded
 from zerotrust.http.ping import PING_LENGTH
@@ -52,6 +49,7 @@ from zerotrust.server.proxy.load_shedding import LoadShedding
 from zerotrust.server.proxy.pending_requests import PendingRequests
 from zerotrust.server.proxy.ping_reply import answer_ping
 from zerotrust.server.proxy.policy_time import PoliciesTooSlow, PolicyTime
+from zerotrust.server.proxy.proxy_trust import ProxyTrust
 from zerotrust.server.proxy.relay import Relay
 from zerotrust.server.proxy.request_context import ParkedRequest, RequestContext
 from zerotrust.server.proxy.retry import Delivery, RetryState, delivery_of
@@ -68,15 +66,6 @@ from zerotrust.tunnel.codes import FLAG_REPORT, FLAG_TRAILERS, FLAG_UPGRADE, Cod
 
 _log = logs.logger("ingress")
 
-_LOCALHOST: Final = b"127.0.0.1"
-"""The client address of a connection by unix socket."""
-_IPV6: Final = rb"([0-9A-Fa-f:.]{2,45})(?:%[0-9A-Za-z._-]{1,32})?"
-_ADDRESS: Final = re.compile(
-    rb"([0-9.]{7,15})(?::[0-9]{1,5})?|\[%b\](?::[0-9]{1,5})?|%b" % (_IPV6, _IPV6)
-)
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
 
 class Ingress:
     """Handles each request of the proxy API (net.http_server.RequestHandler).
@@ -85,6 +74,7 @@ class Ingress:
         pending: the requests that wait for their agent.
 
     Attributes:
+        trust: who is believed about its clients.
         agents: accepts agents that come through Caddy.
         gate_check: the gates of host names; None where access is not configured.
         admin_api: answers calls of machines at the admin host, from the next `use_gates` on.
@@ -99,11 +89,12 @@ class Ingress:
         policy_time: CPU time that the policies of each agent have taken.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of the proxy API
         self,
         registry: Registry,
         api: ProxyApi,
         *,
+        trust: ProxyTrust,
         pending: PendingRequests,
         verifications: VerificationPool,
         agents: WebSocketEndpoint,
@@ -118,6 +109,7 @@ class Ingress:
         self.websockets_closed: Counter[tuple[str, str]] = Counter()
         self._overload = overload or LoadShedding(Limits())
         self.policy_time = PolicyTime()
+        self.trust = trust
         self._registry = registry
         self._verifications = verifications
         self._pending = pending
@@ -154,9 +146,6 @@ class Ingress:
             self.gate_check.https_port = https_port
         self._trailer_filter = TrailerFilter(api.pass_trailers)
         self._pass_headers = frozenset(folded(name.encode()) for name in api.pass_headers)
-        self._trusted = [ipaddress.ip_network(network) for network in api.trusted_proxies]
-        self._warned = False
-        self._is_trusted = lru_cache(maxsize=1024)(self._trusts)
 
     @property
     def pending(self) -> int:
@@ -167,7 +156,7 @@ class Ingress:
         self, connection: HttpServerConnection, head: RequestHead, framing: tuple[Kind, int]
     ) -> RequestSink | None:
         self.requests += 1
-        client, scheme = self._client(connection, head.fields)
+        client, scheme, by_proxy = self.trust.client(connection.peer_host, head.fields)
         if head.target == TUNNEL_PATH and self.agents.serves(head.fields.host):
             return self.agents.request(connection, head, client)
         # The length is compared first, because that costs each request least.
@@ -178,16 +167,16 @@ class Ingress:
             connection, head, framing, request_id=request_id, client=client, scheme=scheme
         )
         if self.observers:
-            self._observe(context)
+            self._observe(context, head.edge_time if by_proxy and self.edge_times else b"")
             head = context.head
         if self.gate_check is not None:
             self.gate_check.look_at(context)
             head = context.head
-        if head.fields.spoofable and self._pass_headers:
+        if by_proxy and head.fields.spoofable and self._pass_headers:
             context.head = self._with_passed_headers(head)
         return self._serve(context)
 
-    def _observe(self, context: RequestContext) -> None:
+    def _observe(self, context: RequestContext, edge_time: bytes) -> None:
         """Record a request for the observers."""
         head = context.head
         record = RequestRecord(
@@ -199,10 +188,8 @@ class Ingress:
             began_at=perf_counter(),
         )
         context.observe(record, self)
-        if head.edge_time and self.edge_times:
-            peer = context.connection.peer_host
-            if peer is None or self._is_trusted(peer):
-                record.edge_time = float(head.edge_time) / 1000
+        if edge_time:
+            record.edge_time = float(edge_time) / 1000
         if self.tracer is not None:
             fields = head.fields
             record.trace, lines = self.tracer.begin(fields.lines)
@@ -640,7 +627,7 @@ class Ingress:
             sink = self._serve(context)
         self._unpark(context, parked, sink)
 
-    # ---- the client
+    # ---- fields of proxies
 
     def _with_passed_headers(self, head: RequestHead) -> RequestHead:
         """Return the head with those of its spoofable fields that the configuration lets pass."""
@@ -652,55 +639,3 @@ class Ingress:
         ]
         fields = fields.with_lines(fields.lines + b"".join(passed), b"")
         return RequestHead(head.method, head.target, head.minor, fields)
-
-    def _client(
-        self, connection: HttpServerConnection, fields: RequestFields
-    ) -> tuple[bytes, bytes]:
-        """Return the client's address and scheme, from a trusted proxy or the connection.
-
-        The address is empty where the proxy sent none that is readable. The proxy's own address in
-        its place would open to every client what is open to the proxy alone.
-        """
-        peer = connection.peer_host
-        if peer is not None and not self._is_trusted(peer):
-            return _address(peer.encode()), b"http"
-        scheme = b"http" if fields.forwarded_proto == b"http" else b"https"
-        if fields.real_ip is None and fields.forwarded_for is None:
-            return _address(peer.encode()) if peer is not None else _LOCALHOST, scheme
-        sent = fields.real_ip or (fields.forwarded_for or b"").rpartition(b",")[2]
-        client = _address(sent)
-        if not client and not self._warned:
-            self._warned = True
-            _log.warning(
-                "a trusted proxy sent no readable client address",
-                proxy=peer,
-                sent=sent[:64].decode("latin-1"),
-                hint="set X-Real-IP to one address, or X-Forwarded-For to a list, in the proxy",
-            )
-        return client, scheme
-
-    def _trusts(self, peer: str) -> bool:
-        peer_address = _address(peer.encode())
-        if not peer_address:
-            return False
-        address = ipaddress.ip_address(peer_address.decode())
-        return any(address in network for network in self._trusted)
-
-
-@lru_cache(maxsize=4096)
-def _address(text: bytes) -> bytes:
-    """Return an address in its canonical form, without a port; empty where the text is no address.
-
-    An IPv4-mapped IPv6 address (RFC 4291 s2.5.5.2) becomes the IPv4 address. A zone (RFC 4007 s11)
-    is left out: it has a meaning only on the machine that wrote it.
-    """
-    match = _ADDRESS.fullmatch(text.strip(b" \t"))
-    if match is None:
-        return b""
-    try:
-        if match[1] is not None:
-            return str(ipaddress.IPv4Address(match[1].decode())).encode()
-        address = ipaddress.IPv6Address((match[2] or match[3]).decode())
-    except ValueError:
-        return b""
-    return str(address.ipv4_mapped or address).encode()
