@@ -26,7 +26,7 @@ ADMIN_HOST: Final = "admin.demo.localhost"
 PREFERRED_PORT: Final = 8443
 READY_TIMEOUT: Final = 60.0
 FOLDER_BYTES: Final = 85
-"""Caddy's socket is below the folder, and the system allows 107 bytes for its path."""
+"""The sockets of Caddy and server are below the folder; the system allows 107 bytes for a path."""
 COMMAND: Final = Path(sys.executable).with_name("0trust")
 
 SERVER_YAML: Final = """\
@@ -36,8 +36,6 @@ server:
   cert_file: "{folder}/certs/server.crt"
   key_file: "{folder}/certs/server.key"
   ca_file: "{folder}/certs/ca.crt"
-api:
-  listen_addr: "127.0.0.1:{api}"
 authority:
   cert_file: "{folder}/certs/issuer.crt"
   key_file: "{folder}/certs/issuer.key"
@@ -80,7 +78,7 @@ RUNNING: Final = """\
 The 0Trust demo is running.
 
   Caddy      127.0.0.1:{https:<6} public edge, with a TLS certificate of its own authority
-  server     127.0.0.1:{api:<6} gets requests from Caddy; agents connect to 127.0.0.1:{tunnel}
+  server     127.0.0.1:{tunnel:<6} agents connect here; a unix socket gets requests from Caddy
   agent      demo-agent       connects to the server with its certificate; has no open port
   backend    127.0.0.1:{backend:<6} the private service: a page and its WebSockets
 
@@ -118,7 +116,6 @@ class Plan:
     folder: Path
     https: int
     tunnel: int
-    api: int
     permission: int
     backend: int
 
@@ -266,7 +263,7 @@ async def run(folder: Path) -> None:
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     https = page_port()
-    plan = Plan(folder, https, *[port for port in free_ports(5) if port != https][:4])
+    plan = Plan(folder, https, *[port for port in free_ports(4) if port != https][:3])
     async with Children(folder) as children:
         serving = asyncio.create_task(serve(plan, children))
         stopping = asyncio.create_task(stop.wait())

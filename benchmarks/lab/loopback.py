@@ -1,9 +1,11 @@
-"""Local ports: find free ones, and wait for listeners."""
+"""Local ports and sockets: find free ports, and wait for listeners."""
 
 import asyncio
 import contextlib
 import random
 import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Final
 
 from benchmarks.lab.processes import Child
@@ -16,6 +18,8 @@ _FROM, _TO = 20000, 32000
 """Below the ephemeral ports: an outgoing connection cannot take a port before its use."""
 
 _taken: set[int] = set()
+
+Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 
 
 def free_port() -> int:
@@ -50,19 +54,26 @@ async def wait_port(port: int, child: Child) -> None:
     Raises:
         BenchError: the child has ended, or does not listen in time.
     """
+    await _wait(lambda: asyncio.open_connection(ADDRESS, port), f"port {port}", child)
+
+
+async def wait_socket(path: Path, child: Child) -> None:
+    """Wait until the child listens at the unix socket, as `wait_port` does."""
+    await _wait(lambda: asyncio.open_unix_connection(path), str(path), child)
+
+
+async def _wait(connect: Connect, what: str, child: Child) -> None:
     try:
         async with asyncio.timeout(LISTEN_TIMEOUT):
             while True:
                 child.check()
                 with contextlib.suppress(OSError):
-                    _, writer = await asyncio.open_connection(ADDRESS, port)
+                    _, writer = await connect()
                     writer.transport.abort()
                     return
                 await asyncio.sleep(_POLL_INTERVAL)
     except TimeoutError:
-        raise BenchError(
-            f"{child.name} does not listen on port {port}: {child.last_words()}"
-        ) from None
+        raise BenchError(f"{child.name} does not listen on {what}: {child.last_words()}") from None
 
 
 def _is_free(port: int, kind: socket.SocketKind) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lab.loopback import ADDRESS, free_port, wait_port
+from benchmarks.lab.loopback import ADDRESS, free_port, wait_port, wait_socket
 from benchmarks.lab.processes import Child, Processes, python
 from benchmarks.load.jobs import Endpoint
 from zerotrust.pki import ca_directory
@@ -29,7 +29,7 @@ class Stack:
         sections: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
-        self.tunnel_port, self.api_port, self.https_port = free_port(), free_port(), free_port()
+        self.tunnel_port, self.https_port = free_port(), free_port()
         self.folder = folder / name.replace(" ", "-")
         self._certificates = self.folder / "certs"
         self._with_caddy = with_caddy
@@ -47,14 +47,19 @@ class Stack:
         issued = ca_directory.issue_server(
             self._certificates, "server", ServerNames(dns=["localhost"], ip=[ADDRESS])
         )
-        edge: dict[str, object] = {"mode": "none"}
+        edge: dict[str, object] = {
+            "api": {"listen_addr": f"unix:{self._api_socket}"},
+            "caddy": {"mode": "none"},
+        }
         if self._with_caddy:
             edge = {
-                "config_dir": str(self.folder / "caddy"),
-                "bind": [ADDRESS],
-                "http_port": 0,
-                "https_port": self.https_port,
-                "permission_addr": f"{ADDRESS}:{free_port()}",
+                "caddy": {
+                    "config_dir": str(self.folder / "caddy"),
+                    "bind": [ADDRESS],
+                    "http_port": 0,
+                    "https_port": self.https_port,
+                    "permission_addr": f"{ADDRESS}:{free_port()}",
+                }
             }
         config = {
             "server": {
@@ -63,10 +68,9 @@ class Stack:
                 "key_file": str(issued.key),
                 "ca_file": str(self._root),
             },
-            "api": {"listen_addr": f"{ADDRESS}:{self.api_port}"},
             "state": {"dir": str(self.folder / "state")},
             "unsafe_agents_may_claim_any_host": True,
-            "caddy": edge,
+            **edge,
             **self._sections,
         }
         (self.folder / "server.yaml").write_text(json.dumps(config))  # JSON is YAML
@@ -79,12 +83,10 @@ class Stack:
         """
         command = python("zerotrust", "server", "run", "--config", self.folder / "server.yaml")
         self.server = await processes.start(f"{self.name} server", command)
-        for port in (
-            self.tunnel_port,
-            self.api_port,
-            *([self.https_port] if self._with_caddy else []),
-        ):
-            await wait_port(port, self.server)
+        await wait_port(self.tunnel_port, self.server)
+        await wait_socket(self._api_socket, self.server)
+        if self._with_caddy:
+            await wait_port(self.https_port, self.server)
         return self.server
 
     def agent_config(
@@ -145,7 +147,7 @@ class Stack:
 
     def without_caddy(self, host: str) -> Endpoint:
         """Return the endpoint of a host at the server, as Caddy uses it."""
-        return Endpoint(host=host, port=self.api_port)
+        return Endpoint(host=host, path=str(self._api_socket))
 
     @property
     def admin_socket(self) -> Path:
@@ -156,6 +158,11 @@ class Stack:
     def authority(self) -> Path:
         """Folder of the authority."""
         return self._certificates
+
+    @property
+    def _api_socket(self) -> Path:
+        """Socket of the server for Caddy: the default."""
+        return self.folder / "state" / "api.sock"
 
     @property
     def _root(self) -> Path:

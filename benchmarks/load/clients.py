@@ -35,8 +35,10 @@ def tls(endpoint: Endpoint) -> ssl.SSLContext | None:
 
 async def connect(endpoint: Endpoint, factory: Callable[[], T]) -> T:
     """Open a connection."""
-    context = tls(endpoint)
-    _, protocol = await asyncio.get_running_loop().create_connection(
+    context, loop = tls(endpoint), asyncio.get_running_loop()
+    if endpoint.path:
+        return (await loop.create_unix_connection(factory, endpoint.path))[1]
+    _, protocol = await loop.create_connection(
         factory,
         endpoint.address,
         endpoint.port,
@@ -77,13 +79,14 @@ async def open_all(count: int, open_one: Callable[[], Awaitable[Opened]]) -> lis
 
 async def _connected(endpoint: Endpoint) -> socket.socket:
     """Connect a socket ourselves: the requested host names are in no DNS."""
-    raw = socket.socket(
-        socket.AF_INET6 if ":" in endpoint.address else socket.AF_INET, socket.SOCK_STREAM
-    )
+    address: str | tuple[str, int] = endpoint.path or (endpoint.address, endpoint.port)
+    family = socket.AF_INET6 if ":" in endpoint.address else socket.AF_INET
+    raw = socket.socket(socket.AF_UNIX if endpoint.path else family, socket.SOCK_STREAM)
     try:
         raw.setblocking(False)
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await asyncio.get_running_loop().sock_connect(raw, (endpoint.address, endpoint.port))
+        if not endpoint.path:
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await asyncio.get_running_loop().sock_connect(raw, address)
     except BaseException:
         raw.close()
         raise

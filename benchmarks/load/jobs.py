@@ -25,16 +25,19 @@ Kind = Literal[
 class Endpoint:
     """Address of a service: the address to connect to and the host name to ask for.
 
+    `path` is that of a unix socket, in place of address and port.
+
     `root` is the authority that the certificate is verified against. Without one it is not
     verified: for a peer, whose authority we do not know, and where each operation is a handshake
     (see load.work).
     """
 
     host: str
-    port: int
+    port: int = 0
     address: str = "127.0.0.1"
     tls: bool = False
     root: str | None = None
+    path: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,13 +45,12 @@ class Example:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._certificates(folder / "certs", authority)
-        tunnel, api, self._https, permission = (free_port() for _ in range(4))
+        tunnel, self._https, permission = (free_port() for _ in range(3))
         edge = f'caddy:\n  bind: ["127.0.0.1"]\n  http_port: 0\n  https_port: {self._https}\n'
         edge += f'  permission_addr: "127.0.0.1:{permission}"\n'
         places = {
             '":8443"': f'"127.0.0.1:{tunnel}"',
             f"{TUNNEL}:8443": f"localhost:{tunnel}",
-            "127.0.0.1:9443": f"127.0.0.1:{api}",
             "caddy:\n": edge,
         }
         self._write(folder / "server.yaml", server, places)
