@@ -81,13 +81,26 @@ async def _connected(endpoint: Endpoint) -> socket.socket:
     """Connect a socket ourselves: the requested host names are in no DNS."""
     address: str | tuple[str, int] = endpoint.path or (endpoint.address, endpoint.port)
     family = socket.AF_INET6 if ":" in endpoint.address else socket.AF_INET
-    raw = socket.socket(socket.AF_UNIX if endpoint.path else family, socket.SOCK_STREAM)
+    raw = _UnixSocket() if endpoint.path else socket.socket(family, socket.SOCK_STREAM)
     try:
         raw.setblocking(False)
-        if not endpoint.path:
-            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         await asyncio.get_running_loop().sock_connect(raw, address)
     except BaseException:
         raw.close()
         raise
     return raw
+
+
+class _UnixSocket(socket.socket):
+    """A unix socket on which options of TCP have no effect: picows sets and reads them."""
+
+    def __init__(self) -> None:
+        super().__init__(socket.AF_UNIX, socket.SOCK_STREAM)
+
+    def setsockopt(self, level: int, *option: Any) -> None:
+        if level != socket.IPPROTO_TCP:
+            super().setsockopt(level, *option)
+
+    def getsockopt(self, level: int, *option: Any) -> Any:
+        return 0 if level == socket.IPPROTO_TCP else super().getsockopt(level, *option)
