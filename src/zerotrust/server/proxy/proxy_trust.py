@@ -116,14 +116,17 @@ def load_proxy_secret(path: Path) -> ProxySecret:
     Raises:
         StateError: the file can't be read or written, or has no secret.
     """
+    is_new = not path.exists()
     try:
-        is_new = not path.exists()
         if is_new:
             made = secrets.token_urlsafe(32)
             keys.write(path, made.encode(), mode=keys.PRIVATE, replace=False)
-        text = path.read_bytes().strip().decode("latin-1")
     except PkiError as error:
-        raise StateError(str(error)) from error
+        if not path.exists():
+            raise StateError(str(error)) from error
+        # Another process of the server has made it at the same moment.
+    try:
+        text = path.read_bytes().strip().decode("latin-1")
     except OSError as error:
         raise StateError(f"{path}: {error.strerror or error}") from error
     if not _SECRET.fullmatch(text):

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from zerotrust.errors import StateError
 from zerotrust.http.head import RequestFields, parse_request
+from zerotrust.pki import keys
 from zerotrust.server.proxy.proxy_trust import ProxyTrust, load_proxy_secret
 
 SECRET = "s" * 43
@@ -95,6 +96,18 @@ def test_the_secret_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
     assert (again.text, again.is_new) == (made.text, False)
     path.unlink()
     assert load_proxy_secret(path).text != made.text
+
+
+def test_two_processes_make_one_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "proxy-secret"
+    write = keys.write
+
+    def lose(path: Path, data: bytes, *, mode: int, replace: bool) -> None:
+        write(path, b"w" * 43, mode=mode, replace=replace)
+        write(path, data, mode=mode, replace=replace)
+
+    monkeypatch.setattr(keys, "write", lose)
+    assert load_proxy_secret(path).text == "w" * 43
 
 
 def test_a_secret_of_ones_own(tmp_path: Path) -> None:
