@@ -136,7 +136,6 @@ def server_config() -> dict[str, object]:
             "ca_file": "certs/ca.crt",
         },
         "authority": {"cert_file": "certs/issuer.crt", "key_file": "certs/issuer.key"},
-        "api": {"listen_addr": f"127.0.0.1:{free_port()}"},
         "caddy": {
             "config_dir": "caddy",
             "bind": ["127.0.0.1"],

@@ -300,6 +300,8 @@ def test_fields_that_the_configuration_lets_pass() -> None:
         assert (fields["cf-connecting-ip"], fields["x-forwarded-port"]) == (["3"], ["2"])
         assert fields["x-forwarded-for"] == ["127.0.0.1"]
         assert not {"x-client-ip", "x-original-url", "cf_connecting_ip"} & set(fields)
+        client = IngressFixture(pass_headers=["cf-connecting-ip"]).fields(*said, peer="192.0.2.1")
+        assert "cf-connecting-ip" not in client, "only proxies that are believed set them"
 
     run(check)
 
