@@ -1,7 +1,7 @@
 # make demo   set up the environment and run the demo: a WebSocket through Caddy, server, tunnel and agent
 # make test   set up the environment and run all tests
 # make bench  run the benchmark; bench-quick: a few workloads, under a minute; bench-check: compare these with
-#             benchmarks/baseline.json
+#             benchmarks/baseline.json; bench-peers: compare with other tunnels that are installed
 # make rotations  test ten certificate renewals under load, one per minute: nine minutes
 # make chaos  run the long forms of the chaos tests, about 5 minutes; make test runs the short forms
 # make soak   run the soak test for half an hour: broken links, short clients
@@ -18,7 +18,7 @@ BIN    := $(VENV)/bin
 # Keep bytecode: otherwise each test process compiles its imports, which takes seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check lint unit coverage image compiled lock clean format bench bench-quick bench-check chaos soak rotations
+.PHONY: demo test check lint unit coverage image compiled lock clean format bench bench-quick bench-check bench-peers chaos soak rotations
 
 demo: $(VENV)/demo.stamp
 	@$(BIN)/python -m demo
@@ -65,6 +65,9 @@ bench-quick: compiled
 
 bench-check: compiled
 	@$(BENCH) --quick --check benchmarks/baseline.json
+
+bench-peers: compiled
+	@$(BENCH) --peers
 
 # Certificates live for a minute; in the component tests for ten seconds. Takes nine minutes.
 rotations: compiled

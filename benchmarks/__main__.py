@@ -31,6 +31,13 @@ def bench(  # noqa: PLR0913 - one parameter is one option
     growth: Annotated[
         bool, typer.Option("--growth", help="Also measure cost against the number of connections.")
     ] = False,
+    peers: Annotated[
+        bool,
+        typer.Option(
+            "--peers",
+            help="Also measure chisel, frp, piko and rathole, as far as they are installed.",
+        ),
+    ] = False,
     peer: Annotated[
         list[str] | None,
         typer.Option(
@@ -80,6 +87,7 @@ def bench(  # noqa: PLR0913 - one parameter is one option
         seconds=seconds or (QUICK_SECONDS if quick else SECONDS),
         quick=quick,
         growth=growth,
+        with_peers=peers,
         peers=parse_peers(peer or [], backend),
         backend=backend,
         out=out,

@@ -48,7 +48,12 @@ class _Run:
 
     async def all(self) -> int:
         options = self._options
-        workloads = chosen(only=options.only, quick=options.quick, growth=options.growth)
+        workloads = chosen(
+            only=options.only,
+            quick=options.quick,
+            growth=options.growth,
+            with_peers=options.with_peers,
+        )
         if not workloads:
             raise BenchError(f'--only "{options.only}": no workload has this in its name')
         earlier = regression.load(options.check) if options.check else None

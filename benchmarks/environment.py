@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from benchmarks.generator import Generator
-from benchmarks.lab import nginx, openssh
+from benchmarks.lab import nginx, peers
 from benchmarks.lab.bare_caddy import BareCaddy
 from benchmarks.lab.loopback import claim, free_port, wait_port
+from benchmarks.lab.peers import PeerProgram
 from benchmarks.lab.processes import Child, Processes, python
 from benchmarks.lab.stack import AGENT, Stack
 from benchmarks.load.jobs import Endpoint, Job, Outcome
@@ -22,7 +23,6 @@ from benchmarks.targets import (
     BASELINE,
     OURS,
     SOCKET,
-    SSH,
     STREAM,
     WEB,
     WITHOUT_CADDY,
@@ -65,6 +65,7 @@ class Environment:
         self.backend_name = "own origin"
         self.stack: Stack
         self.agent: Child
+        self.bare_caddy: BareCaddy
         self._generator: Generator
 
     async def __aenter__(self) -> Self:
@@ -146,7 +147,7 @@ class Environment:
         self.processes = await self._exit.enter_async_context(Processes(self.folder))
         self._generator = await self._exit.enter_async_context(self.another_generator())
         await self._start_backends()
-        bare = BareCaddy("bare caddy", self.folder, self.backends.hosts)
+        bare = self.bare_caddy = BareCaddy("bare caddy", self.folder, self.backends.hosts)
         self.stack = await self.new_stack("ours")
         config = await asyncio.to_thread(self.stack.prepare_agent, AGENT, self.backends.hosts)
         async with asyncio.TaskGroup() as group:
@@ -162,8 +163,9 @@ class Environment:
             self.targets[name] = Target(
                 name=name, web=endpoint(WEB), stream=endpoint(STREAM), socket=endpoint(SOCKET)
             )
-        if not self.options.quick:
-            await self._start_ssh()
+        programs = [] if self.options.quick else [peers.SSH]
+        for program in [*programs, *(peers.PEERS if self.options.with_peers else ())]:
+            await self._start_peer(program)
         for peer in self.options.peers:
             self.targets[peer.name] = Target(name=peer.name, web=peer.web, socket=peer.socket)
         await self._wait_targets()
@@ -186,21 +188,22 @@ class Environment:
             await wait_port(web, child)
         self.backends = Backends(web=web, socket=socket, stream=stream)
 
-    async def _start_ssh(self) -> None:
-        """Add `ssh -R` as a target if OpenSSH is installed and works."""
+    async def _start_peer(self, program: PeerProgram) -> None:
+        """Add another tunnel behind Caddy as a target if it is installed and works."""
         try:
-            ports = await openssh.start(self.processes, self.backends.hosts)
+            name, ports = await peers.start(program, self.processes, self.backends.hosts)
         except BenchError as error:
-            self.note(f"{SSH}: left out: {error}")
+            self.note(f"{program.name}: left out: {error}")
             return
-        caddy = BareCaddy("caddy before ssh", self.folder, ports)
+        caddy = BareCaddy(f"caddy before {program.name}", self.folder, ports)
         await caddy.start(self.processes)
-        self.targets[SSH] = Target(
-            name=SSH,
+        target = Target(
+            name=f"{name} behind Caddy",
             web=caddy.endpoint(WEB),
             stream=caddy.endpoint(STREAM),
             socket=caddy.endpoint(SOCKET),
         )
+        self.targets[target.name] = target
 
     async def _wait_targets(self) -> None:
         """Wait until all targets answer and Caddy has its certificates."""

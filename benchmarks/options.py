@@ -33,6 +33,8 @@ class Options:
 
     Attributes:
         only: text in the names of the workloads to run.
+        with_peers: measure the other tunnels that are installed (lab.peers), and only the workloads
+            that compare targets.
         backend: first of the three ports of the backends; None takes free ports.
         check: results of an earlier run, to compare with.
         tolerance: share by which a ratio may fall below the earlier run.
@@ -43,6 +45,7 @@ class Options:
     seconds: float = SECONDS
     quick: bool = False
     growth: bool = False
+    with_peers: bool = False
     peers: tuple[Peer, ...] = ()
     backend: int | None = None
     out: Path = Path("benchmarks/results")

@@ -9,7 +9,6 @@ OURS: Final = "0Trust"
 BASELINE: Final = "Caddy to backend"
 WITHOUT_CADDY: Final = "0Trust without Caddy"
 ALONE: Final = "backend alone"
-SSH: Final = "ssh -R behind Caddy"
 
 WEB: Final = "web.localhost"
 STREAM: Final = "stream.localhost"

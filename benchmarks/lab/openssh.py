@@ -5,16 +5,14 @@ Keys are temporary, ports are unprivileged, and the user's configuration is not 
 
 import os
 import pwd
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
-from benchmarks.lab.loopback import ADDRESS, free_port, wait_port
-from benchmarks.lab.processes import Processes
-from zerotrust.errors import BenchError
+from benchmarks.lab.loopback import ADDRESS, free_port
+from benchmarks.lab.plan import Part, Plan
 
 _SSHD_CONFIG = """\
 ListenAddress {address}
@@ -32,56 +30,30 @@ LogLevel ERROR
 """
 
 
-async def start(processes: Processes, ports: Mapping[str, int]) -> dict[str, int]:
-    """Forward local ports through ssh; return the forwarded port of each name.
-
-    Raises:
-        BenchError: OpenSSH is not installed or failed.
-    """
-    sshd, ssh = _program("sshd"), _program("ssh")
-    folder = processes.folder / "ssh"
-    folder.mkdir(mode=0o700)
+def ssh(folder: Path, programs: Mapping[str, str], backends: Mapping[str, int]) -> Plan:
+    """Forward local ports through ssh."""
     host_key, port = _make_key(folder / "host"), free_port()
     _make_key(folder / "user")
     (folder / "known_hosts").write_text(f"[{ADDRESS}]:{port} {host_key}\n")
     config = folder / "sshd_config"
     config.write_text(_SSHD_CONFIG.format(address=ADDRESS, port=port, folder=folder))
-    server = await processes.start("sshd", [sshd, "-D", "-e", "-f", config])
-    await wait_port(port, server)
-    forwarded = {name: free_port() for name in ports}
+    hosts = {host: free_port() for host in backends}
     options = [
         f"-oUserKnownHostsFile={folder}/known_hosts",
         "-oBatchMode=yes",
         "-oExitOnForwardFailure=yes",
+        *(f"-R{ADDRESS}:{hosts[host]}:{ADDRESS}:{to}" for host, to in backends.items()),
     ]
-    for name, target in ports.items():
-        options.append(f"-R{ADDRESS}:{forwarded[name]}:{ADDRESS}:{target}")
     user = pwd.getpwuid(os.geteuid()).pw_name
-    command: list[str | Path] = [
-        ssh,
-        "-F",
-        "none",
-        "-N",
-        "-T",
-        "-i",
-        folder / "user",
-        "-p",
-        str(port),
-        *options,
-        f"{user}@{ADDRESS}",
-    ]
-    client = await processes.start("ssh", command)
-    for far in forwarded.values():
-        await wait_port(far, client)
-    return forwarded
-
-
-def _program(name: str) -> str:
-    """Return the absolute path of a program: sshd refuses to start by a relative one."""
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
-    if found is None:
-        raise BenchError(f"OpenSSH's {name} is not installed")
-    return found
+    key, target = str(folder / "user"), f"{user}@{ADDRESS}"
+    client = (programs["ssh"], "-F", "none", "-N", "-T", "-i", key, "-p", str(port))
+    return Plan(
+        (
+            Part("server", (programs["sshd"], "-D", "-e", "-f", str(config)), (port,)),
+            Part("client", (*client, *options, target), tuple(hosts.values())),
+        ),
+        hosts,
+    )
 
 
 def _make_key(path: Path) -> str:

@@ -34,18 +34,28 @@ class CompletionSink(Protocol):
 
 
 class ClosedLoop:
-    """Closed loop: each client starts its next operation at once."""
+    """Closed loop: each client starts its next operation at once.
 
-    def __init__(self) -> None:
-        self.count = 0
+    Attributes:
+        taken: seconds of each operation that succeeded.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.taken: list[float] = []
+        self._clock = clock
         self._running = True
+
+    def begin(self, client: Client) -> None:
+        """Start the first operation of a client."""
+        client.start(self._clock())
 
     def finished(self, client: Client, due: float) -> None:
         """An operation succeeded."""
-        self.count += 1
+        now = self._clock()
+        self.taken.append(now - due)
         if self._running:
-            client.start(0.0)
+            client.start(now)
 
     def failed(self, reason: str) -> None:
         """An operation failed: the measurement is void."""

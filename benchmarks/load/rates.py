@@ -16,17 +16,25 @@ DRAIN_TIMEOUT = 10.0
 
 
 async def as_fast_as_it_goes(job: Job, loop: ClosedLoop, clients: Sequence[Client]) -> Outcome:
-    """Measure the highest rate, and the CPU time per operation of each watched process."""
+    """Measure the highest rate, and the CPU time per operation of each watched process.
+
+    The latencies are those of the clients' own operations: with one client, of a sequence.
+    """
     begun = time.monotonic()
     for client in clients:
-        client.start(0.0)
+        loop.begin(client)
     await unless_failed(loop.failure, job.warm_up)
-    cpu, count, since = _cpu(job), loop.count, time.monotonic()
+    cpu, since = _cpu(job), time.monotonic()
+    loop.taken.clear()
     await unless_failed(loop.failure, job.seconds)
-    done, now, spent = loop.count - count, time.monotonic(), _cpu(job)
+    done, now, spent = len(loop.taken), time.monotonic(), _cpu(job)
     loop.stop()
+    counted = percentiles(loop.taken)
     return Outcome(
         rate=done / (now - since),
+        p50=counted.p50,
+        p99=counted.p99,
+        worst=counted.worst,
         cpu={name: (spent[name] - cpu[name]) / max(1, done) for name in cpu},
         took=now - begun,
     )

@@ -75,15 +75,22 @@ def rate_metric(
 
 
 def latency_metrics(title: str, found: Outcomes) -> list[Metric]:
-    """Return metrics of p50 and p99: ours and the baseline's."""
-    return [
-        compare(
-            title,
-            measure,
-            "ms",
-            ours=[getattr(outcome, measure) for outcome in found[OURS]],
-            baseline=[getattr(outcome, measure) for outcome in found[BASELINE]],
-            higher_is_better=False,
+    """Return metrics of p50 and p99: ours, the baseline's and all others."""
+    metrics = []
+    for measure in ("p50", "p99"):
+        values = {
+            name: [getattr(outcome, measure) for outcome in outcomes]
+            for name, outcomes in found.items()
+        }
+        metrics.append(
+            compare(
+                title,
+                measure,
+                "ms",
+                ours=values.pop(OURS),
+                baseline=values.pop(BASELINE),
+                higher_is_better=False,
+                others=values,
+            )
         )
-        for measure in ("p50", "p99")
-    ]
+    return metrics

@@ -48,6 +48,23 @@ async def kept(environment: Environment, title: str) -> list[Metric]:
     ]
 
 
+async def sequential(environment: Environment, title: str) -> list[Metric]:
+    """Measure the latency of requests of one client, which waits for each answer."""
+
+    def job(target: Target) -> Job | None:
+        if target.web is None:
+            return None
+        return Job(
+            kind="get",
+            endpoint=target.web,
+            seconds=environment.options.seconds,
+            size=KIB,
+            path="/1k",
+        )
+
+    return latency_metrics(title, await rates(environment, title, job, without=()))
+
+
 async def fresh(environment: Environment, title: str) -> list[Metric]:
     """Measure requests over a new connection each."""
 

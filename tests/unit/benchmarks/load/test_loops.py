@@ -33,15 +33,18 @@ class Client:
 
 
 async def test_a_closed_loop_begins_again_at_once() -> None:
-    loop = ClosedLoop()
+    clock = Clock()
+    loop = ClosedLoop(clock)
     client = Client(loop)
-    client.start(0.0)
-    for _ in range(3):
+    loop.begin(client)
+    for taken in (1.0, 2.0, 4.0):
+        clock.now += taken
         client.finish()
-    assert (loop.count, len(client.started)) == (3, 4)
+    assert loop.taken == [1.0, 2.0, 4.0]
+    assert client.started == [0.0, 1.0, 3.0, 7.0]
     loop.stop()
     client.finish()
-    assert (loop.count, len(client.started)) == (4, 4)
+    assert (len(loop.taken), len(client.started)) == (4, 4)
 
 
 async def test_an_open_loop_uses_its_lanes_in_turn() -> None:
