@@ -14,7 +14,7 @@ class BareCaddy:
     """One Caddy with its internal issuer and a `reverse_proxy` for each host."""
 
     def __init__(self, name: str, folder: Path, hosts: Mapping[str, int]) -> None:
-        self.port = free_port()
+        self.port, self._plain_port = free_port(), free_port()
         self._name = name
         self._storage = folder / name.replace(" ", "-")
         self._hosts = hosts
@@ -37,6 +37,10 @@ class BareCaddy:
         root = self._storage / "pki" / "authorities" / "local" / "root.crt"
         return Endpoint(host=host, port=self.port, tls=True, root=str(root))
 
+    def without_tls(self, host: str) -> Endpoint:
+        """Return the endpoint of a host at Caddy's plain port, where unknown hosts get a 404."""
+        return Endpoint(host=host, port=self._plain_port)
+
     def _config(self) -> dict[str, object]:
         routes = [
             {
@@ -52,11 +56,17 @@ class BareCaddy:
             "routes": routes,
             "automatic_https": {"disable_redirects": True},
         }
+        unknown = {"handle": [{"handler": "static_response", "status_code": "404"}]}
+        plain = {
+            "listen": [f"{ADDRESS}:{self._plain_port}"],
+            "routes": [*routes, unknown],
+            "automatic_https": {"disable": True},
+        }
         return {
             "admin": {"disabled": True},
             "storage": {"module": "file_system", "root": str(self._storage)},
             "apps": {
-                "http": {"https_port": self.port, "servers": {"edge": server}},
+                "http": {"https_port": self.port, "servers": {"edge": server, "plain": plain}},
                 "tls": {"automation": {"policies": [{"issuers": [{"module": "internal"}]}]}},
                 "pki": {"certificate_authorities": {"local": {"install_trust": False}}},
             },

@@ -54,6 +54,7 @@ class Job:
             endpoint.
         paths: paths to request in turn in place of `path`.
         fields: more header lines of GET requests, as `Name: value`.
+        status: expected status of the answers to strangers.
         watch: process ids by name, whose CPU time is measured.
     """
 
@@ -68,6 +69,7 @@ class Job:
     hosts: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
+    status: int = 401
     watch: dict[str, int] = field(default_factory=dict)
 
     def encode(self) -> bytes:

@@ -11,7 +11,6 @@ from benchmarks.load.jobs import Job
 _TICK: Final = 0.001
 _MOST_UNANSWERED: Final = 64
 """Requests on one connection without an answer: a server that is slower gets no more."""
-_REFUSED: Final = b"HTTP/1.1 401 "
 
 
 class Stranger(asyncio.Protocol):
@@ -24,6 +23,7 @@ class Stranger(asyncio.Protocol):
     def __init__(self, job: Job, numbers: Iterator[int]) -> None:
         self.refused = 0
         self._sent = 0
+        self._refusal = b"HTTP/1.1 %d " % job.status
         self._numbers = numbers
         self._tail = b""
         self._start = (
@@ -48,8 +48,8 @@ class Stranger(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         data = self._tail + data
-        self.refused += data.count(_REFUSED)
-        self._tail = data[1 - len(_REFUSED) :]
+        self.refused += data.count(self._refusal)
+        self._tail = data[1 - len(self._refusal) :]
 
 
 class Strangers:

@@ -12,12 +12,13 @@ from benchmarks.lab.stack import AGENT, Stack
 from benchmarks.load.jobs import Endpoint, Job
 from benchmarks.metrics import Metric, compare
 from benchmarks.rounds import in_turns
+from benchmarks.targets import WEB
 from benchmarks.workloads.comparison import rates_of
-from benchmarks.workloads.fairness import with_and_without
 from zerotrust.errors import BenchError
 
 GATED: Final = "gated.localhost"
 PUBLIC: Final = "plain.localhost"
+UNKNOWN: Final = "unknown.localhost"
 MACHINE: Final = "bench"
 SECTIONS: Final = {
     "access": {
@@ -48,27 +49,76 @@ async def with_a_token(environment: Environment, title: str) -> list[Metric]:
 
 
 async def beside_strangers(environment: Environment, title: str) -> list[Metric]:
-    """Measure requests to the public host name beside unknown cookies at the other one."""
+    """Measure requests to the public host name beside unknown cookies at the other one.
+
+    The controls show the part of the machine, which the load generators share with the server: as
+    many requests to an unknown host name, whose refusal costs least, and the same with Caddy alone.
+    """
+    bare = environment.bare_caddy
     async with _gated_stack(environment, "strangers") as stack:
-        job = Job(
-            kind="get",
-            endpoint=stack.without_caddy(PUBLIC),
-            connections=_CONNECTIONS,
-            seconds=environment.options.seconds,
-            rate=_RATE,
-            size=KIB,
-            path="/1k",
+        at_ours = _public_get(environment, stack.without_caddy(PUBLIC))
+        at_caddy = _public_get(environment, bare.without_tls(WEB))
+        cookies = _strangers(stack.without_caddy(GATED), 401)
+        hosts = _strangers(stack.without_caddy(UNKNOWN), 404)
+        at_bare = _strangers(bare.without_tls(UNKNOWN), 404)
+        for job in (at_ours, at_caddy):
+            await environment.wait_ready(title, job.endpoint)
+        found = await in_turns(
+            environment.options.rounds,
+            {
+                "alone": partial(_latency, environment, title, at_ours),
+                "cookies": partial(_latency_beside, environment, title, at_ours, cookies),
+                "hosts": partial(_latency_beside, environment, title, at_ours, hosts),
+                "Caddy alone": partial(_latency, environment, title, at_caddy),
+                "at Caddy": partial(_latency_beside, environment, title, at_caddy, at_bare),
+            },
         )
-        strangers = Job(
-            kind="strangers",
-            endpoint=stack.without_caddy(GATED),
-            connections=_CONNECTIONS,
-            seconds=_COME_TO_SPEED,
-            rate=_STRANGERS,
-            fields=_HTTPS,
+    return [
+        compare(
+            title, measure, "ms", ours=found[name], baseline=found[base], higher_is_better=False
         )
-        await environment.wait_ready(title, job.endpoint)
-        return [await with_and_without(environment, title, "p99", job, strangers)]
+        for measure, name, base in (
+            ("p99", "cookies", "alone"),
+            ("p99 beside as many unknown host names", "hosts", "alone"),
+            ("p99, Caddy to backend beside unknown host names", "at Caddy", "Caddy alone"),
+        )
+    ]
+
+
+def _public_get(environment: Environment, endpoint: Endpoint) -> Job:
+    return Job(
+        kind="get",
+        endpoint=endpoint,
+        connections=_CONNECTIONS,
+        seconds=environment.options.seconds,
+        rate=_RATE,
+        size=KIB,
+        path="/1k",
+    )
+
+
+def _strangers(endpoint: Endpoint, status: int) -> Job:
+    return Job(
+        kind="strangers",
+        endpoint=endpoint,
+        connections=_CONNECTIONS,
+        seconds=_COME_TO_SPEED,
+        rate=_STRANGERS,
+        fields=_HTTPS,
+        status=status,
+    )
+
+
+async def _latency(environment: Environment, title: str, job: Job) -> float:
+    return (await environment.run(title, job)).p99
+
+
+async def _latency_beside(environment: Environment, title: str, job: Job, burden: Job) -> float:
+    async with environment.another_generator() as generator:
+        begun = await generator.run(burden, title)
+        if begun.rate < _STRANGERS / 2:
+            environment.note(f"{title}: only {begun.rate:,.0f} strangers a second")
+        return await _latency(environment, title, job)
 
 
 @asynccontextmanager

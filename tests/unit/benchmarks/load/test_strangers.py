@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -22,6 +23,12 @@ async def test_each_request_has_another_cookie() -> None:
     cookies = re.findall(rb"Cookie: __Host-0trust=([0-9A-Za-z]+)\r\n", transport.output)
     assert len(set(cookies)) == 3
     assert {len(cookie) for cookie in cookies} == {43}
+
+
+async def test_only_answers_with_the_expected_status_count() -> None:
+    stranger = Stranger(replace(JOB, status=404), itertools.count())
+    stranger.data_received(ANSWER + ANSWER.replace(b"401", b"404"))
+    assert stranger.refused == 1
 
 
 async def test_a_slow_server_gets_no_more() -> None:
