@@ -1,10 +1,8 @@
 """The frame header and the incremental reader (docs/spec/tunnel-v1.md, section 2)."""
 
-import struct
 from typing import Final
 
-HEADER: Final = struct.Struct(">BBHI")
-HEADER_BYTES: Final = HEADER.size
+HEADER_BYTES: Final = 8
 MAX_PAYLOAD: Final = 0xFFFF
 MAX_STREAM_ID: Final = 0x7FFF_FFFF
 
@@ -12,9 +10,27 @@ Frame = tuple[int, int, int, bytes]
 """Type, flags, stream, payload: a plain tuple, because it is made for each frame."""
 
 
+# Compiled, arithmetic takes half the time of a `struct.Struct`, which is called as any object.
+
+
+def encode_header(kind: int, flags: int, length: int, stream: int) -> bytes:
+    """Return the header of a frame, for a payload of at most `MAX_PAYLOAD` bytes."""
+    return (kind << 56 | flags << 48 | length << 32 | stream).to_bytes(HEADER_BYTES, "big")
+
+
+def read_header(data: bytes, at: int) -> tuple[int, int, int, int]:
+    """Return type, flags, length and stream of the frame that begins at this place."""
+    return (
+        data[at],
+        data[at + 1],
+        data[at + 2] << 8 | data[at + 3],
+        data[at + 4] << 24 | data[at + 5] << 16 | data[at + 6] << 8 | data[at + 7],
+    )
+
+
 def encode(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     """Return a whole frame. The payload is at most `MAX_PAYLOAD` bytes."""
-    return HEADER.pack(kind, flags, len(payload), stream) + payload
+    return encode_header(kind, flags, len(payload), stream) + payload
 
 
 class FrameReader:
@@ -34,10 +50,9 @@ class FrameReader:
         """Return the frames that `data` completes."""
         frames: list[Frame] = []
         at = self._complete(data, frames) if self._partial else 0
-        unpack = HEADER.unpack_from
         end = len(data)
         while end - at >= HEADER_BYTES:
-            kind, flags, length, stream = unpack(data, at)
+            kind, flags, length, stream = read_header(data, at)
             after = at + HEADER_BYTES + length
             if after > end:
                 break
@@ -46,9 +61,9 @@ class FrameReader:
         if at < end:
             self._partial += memoryview(data)[at:]
             rest = end - at
-            self._needed = (
-                HEADER_BYTES if rest < HEADER_BYTES else HEADER_BYTES + unpack(data, at)[2]
-            )
+            self._needed = HEADER_BYTES
+            if rest >= HEADER_BYTES:
+                self._needed += read_header(data, at)[2]
         return frames
 
     def _complete(self, data: bytes, frames: list[Frame]) -> int:
@@ -61,12 +76,12 @@ class FrameReader:
             partial += rest[:at]
             if len(partial) < HEADER_BYTES:
                 return len(data)
-            self._needed = HEADER_BYTES + HEADER.unpack_from(partial)[2]
+            self._needed = HEADER_BYTES + read_header(bytes(partial), 0)[2]
         after = at + self._needed - len(partial)
         if after > len(data):
             partial += rest[at:]
             return len(data)
-        kind, flags, _, stream = HEADER.unpack_from(partial)
+        kind, flags, _, stream = read_header(bytes(partial[:HEADER_BYTES]), 0)
         payload = b"".join((memoryview(partial)[HEADER_BYTES:], rest[at:after]))
         frames.append((kind, flags, stream, payload))
         partial.clear()

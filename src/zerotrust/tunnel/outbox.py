@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, final
 
 from zerotrust.tunnel.codes import COUNTED, FrameType
-from zerotrust.tunnel.frames import HEADER, FrameReader, encode
+from zerotrust.tunnel.frames import FrameReader, encode, encode_header, read_header
 from zerotrust.tunnel.handshake import SessionOptions
 from zerotrust.tunnel.resume import Resumption
 from zerotrust.tunnel.scheduler import Scheduler
@@ -151,7 +151,7 @@ class Outbox:
         stream.credit -= size
         self._direct += size + FRAME_OVERHEAD
         self._counted += 1
-        self._out.append(HEADER.pack(_DATA, 1 if end else 0, size, stream.id))
+        self._out.append(encode_header(_DATA, 1 if end else 0, size, stream.id))
         if size:
             self._out.append(data)
         if not self._awake:
@@ -313,7 +313,7 @@ class Outbox:
         out = self._out
         at = size = counted = 0
         while at < len(out) and (size < budget or not at):
-            kind, _, length, _ = HEADER.unpack_from(out[at])
+            kind, _, length, _ = read_header(bytes(out[at]), 0)
             weight = length + FRAME_OVERHEAD
             size += weight
             if kind >= COUNTED:

@@ -12,7 +12,7 @@ from typing import Final, final
 
 from zerotrust.errors import RemoteProtocolError
 from zerotrust.tunnel.codes import COUNTED, FrameType
-from zerotrust.tunnel.frames import HEADER, HEADER_BYTES, encode
+from zerotrust.tunnel.frames import HEADER_BYTES, encode, read_header
 from zerotrust.tunnel.messages import Resume, Welcome
 
 REPLAY_BYTES: Final = 8 * 1024 * 1024
@@ -206,7 +206,7 @@ def _counted(written: bytes) -> list[bytes]:
     frames: list[bytes] = []
     at = 0
     while at < len(written):
-        kind, _, length, _ = HEADER.unpack_from(written, at)
+        kind, _, length, _ = read_header(written, at)
         after = at + HEADER_BYTES + length
         if kind >= COUNTED:
             frames.append(written[at:after])

@@ -12,7 +12,7 @@ from collections import deque
 from typing import Final
 
 from zerotrust.tunnel.codes import END, FrameType
-from zerotrust.tunnel.frames import HEADER
+from zerotrust.tunnel.frames import HEADER_BYTES, encode_header
 from zerotrust.tunnel.stream import QUANTUM, Chunk, Stream
 
 _DATA: Final = int(FrameType.DATA)
@@ -83,15 +83,15 @@ def _send_one(stream: Stream, out: list[Chunk]) -> int:
         assert stream.tail is not None
         kind, payload = stream.tail
         stream.tail = None
-        out.append(HEADER.pack(kind, END, len(payload), stream.id))
+        out.append(encode_header(kind, END, len(payload), stream.id))
         out.append(payload)
-        return len(payload) + HEADER.size
+        return len(payload) + HEADER_BYTES
     piece = stream.take()
     flags = 0
     if not stream.queued and stream.tail is not None and stream.tail[0] == _DATA:
         stream.tail = None
         flags = END
-    out.append(HEADER.pack(_DATA, flags, len(piece), stream.id))
+    out.append(encode_header(_DATA, flags, len(piece), stream.id))
     out.append(piece)
     stream.deficit -= len(piece)
-    return len(piece) + HEADER.size
+    return len(piece) + HEADER_BYTES
