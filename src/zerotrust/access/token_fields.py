@@ -20,7 +20,6 @@ from typing import Final, NamedTuple
 
 from zerotrust.access.secret_format import APP, MACHINE, is_secret
 from zerotrust.http.headers import folded
-from zerotrust.http.parse_cache import recent
 
 _PREFIX: Final = b"0t_"
 _KINDS: Final = (MACHINE, APP)
@@ -63,7 +62,7 @@ def find_token(own: bytes | None, lines: bytes, styles: Sequence[str] = ()) -> T
     if own is not None:
         found.update(_text(value.strip()) for value in own.split(b","))
     if _SUSPECT.search(lines) is not None:
-        others, lines = _of_lines(lines, *styles)
+        others, lines = _of_lines(lines, styles)
         found |= others
     if len(found) != 1:
         return TokenFields("", lines)
@@ -72,8 +71,7 @@ def find_token(own: bytes | None, lines: bytes, styles: Sequence[str] = ()) -> T
     return TokenFields(secret if known else "", lines)
 
 
-@recent
-def _of_lines(lines: bytes, *styles: str) -> tuple[frozenset[str], bytes]:
+def _of_lines(lines: bytes, styles: Sequence[str]) -> tuple[frozenset[str], bytes]:
     """Return all tokens in header lines, and the other lines."""
     pairs = [_PAIRS[style] for style in styles]
     secrets = {secret for secret, _ in pairs}

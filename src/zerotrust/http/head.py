@@ -296,7 +296,8 @@ def parse_request(head: bytes) -> RequestHead:
         raise _start_fault(start)
     method, target, version = match.groups()
     minor = 1 if version == b"1" else 0
-    fields = _request_fields(rest, minor)
+    # Only HTTP/1.1 is worth a cache.
+    fields = _request_fields(rest) if minor else _read_request_fields(rest, minor)
     if target[0] != 0x2F:
         target, host_field = _other_form(method, target, fields.host_field)
         if host_field != fields.host_field:
@@ -318,8 +319,12 @@ def _without_edge_time(head: bytes) -> tuple[bytes, bytes]:
 
 
 @recent
-def _request_fields(rest: bytes, minor: int) -> RequestFields:
-    """Return the parsed field lines of a request; `rest` ends with the empty line."""
+def _request_fields(rest: bytes) -> RequestFields:
+    """Return the parsed field lines of an HTTP/1.1 request; `rest` ends with the empty line."""
+    return _read_request_fields(rest, 1)
+
+
+def _read_request_fields(rest: bytes, minor: int) -> RequestFields:
     lines, found = _sort(_canonical(rest)[:-2], REQUEST_SPECIAL, MAX_REQUEST_FIELDS)
     host_field = found.get(b"host")
     if host_field is None:
