@@ -408,20 +408,22 @@ class Exchange:
         upgrade = bool(request.flags & FLAG_UPGRADE)
         self.connection = connection
         connection.begin(self, self._method)
-        kind = Kind(request.kind)
         if self._opened_at:
             self._sent_at = perf_counter()
         edits = self._upstream.edits if self._upstream is not None else None
         connection.send(
             (request.block if edits is None else edits.apply(request.block))
             + request_framing_lines(
-                kind, request.length, upgrade=upgrade, te=bool(request.flags & FLAG_TRAILERS)
+                request.kind,
+                request.length,
+                upgrade=upgrade,
+                te=bool(request.flags & FLAG_TRAILERS),
             )
         )
         if not upgrade:
             writer = self._writer
             if writer is None:
-                writer = self._writer = writer_for(kind, request.length)
+                writer = self._writer = writer_for(request.kind, request.length)
             if not writer.complete and _EXPECT not in request.block:
                 self._deadline = math.inf
             if self._unsent:

@@ -153,7 +153,7 @@ def filter_trailers(
     return b"".join(kept), dropped
 
 
-def request_framing_lines(kind: Kind, length: int, *, upgrade: bool, te: bool) -> bytes:
+def request_framing_lines(kind: int, length: int, *, upgrade: bool, te: bool) -> bytes:
     """Return the end of a request's head: framing, Connection and the empty line.
 
     `Content-Length: 0` is kept, because a backend may refuse a POST without it (RFC 9110 s8.6).

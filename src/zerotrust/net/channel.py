@@ -227,7 +227,7 @@ class BufferedChannel(Channel):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Pass on the bytes that the loop has read."""
-        self.data_received(bytes(self._coalescer.read_buffer[:nbytes]))
+        self.data_received(self._coalescer.read_buffer[:nbytes].tobytes())
 
     def data_received(self, data: bytes) -> None:
         """Handle received bytes."""
