@@ -4,7 +4,7 @@ Most heads repeat, so the result is remembered for each parsed head (as in `http
 the digests by which the index knows credentials.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -81,10 +81,10 @@ _recent_without: Final = lru_cache(maxsize=MAX_HEADS)(_without)
 
 def _find(fields: RequestFields, gated: bool, styles: Sequence[str]) -> ShownCredentials:
     secret, lines = find_token(fields.token, fields.lines, styles)
-    cookies = [value for value in _cookie_fields(lines) if value]
+    cookies: list[bytes] = []
+    lines = _forwarded(lines, cookies, gated=gated)
     cookie, way = cookie_value(COOKIE, cookies), cookie_value(WAY, cookies)
-    lines = b"".join(_forwarded(lines, gated=gated))
-    spoofable = b"".join(_forwarded(fields.spoofable, gated=gated))
+    spoofable = _forwarded(fields.spoofable, [], gated=gated)
     unchanged = lines == fields.lines and spoofable == fields.spoofable
     return ShownCredentials(
         digest_of(cookie) if cookie is not None else None,
@@ -98,23 +98,21 @@ def _find(fields: RequestFields, gated: bool, styles: Sequence[str]) -> ShownCre
 _recent: Final = lru_cache(maxsize=MAX_HEADS)(_find)
 
 
-def _cookie_fields(lines: bytes) -> Iterator[bytes]:
-    for line in lines.splitlines():
-        name, _, value = line.partition(b": ")
-        if name.lower() == b"cookie":
-            yield value
-
-
-def _forwarded(lines: bytes, *, gated: bool) -> Iterator[bytes]:
+def _forwarded(lines: bytes, cookies: list[bytes], *, gated: bool) -> bytes:
+    """Return the lines to forward; add the values of `Cookie` to the list."""
+    kept: list[bytes] = []
     for line in lines.splitlines(True):
         name, _, value = line.partition(b": ")
         plain = folded(name)
         if plain == b"cookie":
-            own = value.removesuffix(b"\r\n")
-            rest = without_own(own)
-            if rest is own:
-                yield line
+            shown = value.removesuffix(b"\r\n")
+            if shown:
+                cookies.append(shown)
+            rest = without_own(shown)
+            if rest is shown:
+                kept.append(line)
             elif rest:
-                yield b"%b: %b\r\n" % (name, rest)
+                kept.append(b"%b: %b\r\n" % (name, rest))
         elif not (gated and is_identity_field(plain)):
-            yield line
+            kept.append(line)
+    return b"".join(kept)

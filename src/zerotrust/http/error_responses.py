@@ -5,6 +5,7 @@ from http import HTTPStatus
 from typing import Final
 
 _NOT_PRINTABLE: Final = re.compile(r"[^\x20-\x7e]+")
+_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 
 
 def error_reply(  # noqa: PLR0913 - keyword arguments
@@ -43,10 +44,7 @@ def error_reply(  # noqa: PLR0913 - keyword arguments
 
 def reason_phrase(status: int) -> str:
     """Return the reason phrase of a status code; empty if the code is not registered."""
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return ""
+    return _PHRASES.get(status, "")
 
 
 def _printable(text: str) -> str:
