@@ -142,18 +142,14 @@ def _piko(folder: Path, programs: Mapping[str, str], backends: Mapping[str, int]
     """
     proxy, upstream, admin, gossip, agent = (free_port() for _ in range(5))
     server = {
-        "proxy": {"bind_addr": f"{ADDRESS}:{proxy}", "access_log": {"disable": True}},
+        "proxy": {"bind_addr": f"{ADDRESS}:{proxy}"},
         "upstream": {"bind_addr": f"{ADDRESS}:{upstream}"},
         "admin": {"bind_addr": f"{ADDRESS}:{admin}"},
-        "cluster": {"gossip": {"bind_addr": f"{ADDRESS}:{gossip}"}},
+        "gossip": {"bind_addr": f"{ADDRESS}:{gossip}"},
         "log": {"level": "warn"},
     }
     listeners = [
-        {
-            "endpoint_id": host.partition(".")[0],
-            "addr": f"{ADDRESS}:{to}",
-            "access_log": {"disable": True},
-        }
+        {"endpoint_id": host.partition(".")[0], "addr": f"{ADDRESS}:{to}"}
         for host, to in backends.items()
     ]
     client = {
