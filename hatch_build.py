@@ -50,6 +50,7 @@ COMPILED = (
     "server/proxy/ingress.py",
     "server/proxy/load_shedding.py",
     "server/proxy/proxy_trust.py",
+    "server/proxy/refusal_log.py",
     "server/proxy/relay.py",
     "server/proxy/request_context.py",
     "server/proxy/websocket_relay.py",

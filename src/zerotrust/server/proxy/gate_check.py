@@ -23,9 +23,6 @@ from zerotrust.net.json_api import JsonApi
 from zerotrust.server.access.gatekeeper import Gatekeeper
 from zerotrust.server.agents.scheme import to_https
 from zerotrust.server.proxy.request_context import RequestContext
-from zerotrust.telemetry import logs
-
-_log = logs.logger("ingress")
 
 ADMIN_PATHS: Final = b"/v1/"
 """Paths of the admin host that are the admin API for machines."""
@@ -46,6 +43,7 @@ class GateCheck:
         resume: goes on with a request that has waited.
         respond: answers a request.
         refused: counts refusals by error code.
+        log_refusal: logs a refusal with its error code.
         admin_api: answers calls of machines at the admin host; None without it.
 
     Attributes:
@@ -60,6 +58,7 @@ class GateCheck:
         resume: Callable[[RequestContext], None],
         respond: Callable[[RequestContext, Answer], None],
         refused: Counter[str],
+        log_refusal: Callable[[RequestContext, str], None],
         https_port: int,
         admin_api: JsonApi | None = None,
     ) -> None:
@@ -70,6 +69,7 @@ class GateCheck:
         self._resume = resume
         self._respond = respond
         self._refused = refused
+        self._log_refusal = log_refusal
 
     def look_at(self, context: RequestContext) -> None:
         """Find the gate of a new request, and the credentials that it shows."""
@@ -145,7 +145,7 @@ class GateCheck:
         context.fail(refusal.code, "server")
         # Strangers without a sign-in are the usual case, and would fill the log.
         if refusal.code != LOGIN_REQUIRED:
-            _log.info("request refused", host=context.host, request=context.id, code=refusal.code)
+            self._log_refusal(context, refusal.code)
         self._answer(context, Answer(refusal.status, lines, refusal.body))
 
     def refuse_for_service(self, context: RequestContext, gate: Gate, answer: Answer) -> None:

@@ -50,6 +50,7 @@ from zerotrust.server.proxy.pending_requests import PendingRequests
 from zerotrust.server.proxy.ping_reply import answer_ping
 from zerotrust.server.proxy.policy_time import PoliciesTooSlow, PolicyTime
 from zerotrust.server.proxy.proxy_trust import ProxyTrust
+from zerotrust.server.proxy.refusal_log import RefusalLog
 from zerotrust.server.proxy.relay import Relay
 from zerotrust.server.proxy.request_context import ParkedRequest, RequestContext
 from zerotrust.server.proxy.retry import Delivery, RetryState, delivery_of
@@ -113,6 +114,7 @@ class Ingress:
         self._registry = registry
         self._verifications = verifications
         self._pending = pending
+        self._refusal_log = RefusalLog()
         self.agents = agents
         self.gate_check: GateCheck | None = None
         self.admin_api: JsonApi | None = None
@@ -134,6 +136,7 @@ class Ingress:
                 resume=self._resume,
                 respond=self.respond,
                 refused=self.refused,
+                log_refusal=self._log_refusal,
                 https_port=self._https_port,
                 admin_api=self.admin_api,
             )
@@ -471,7 +474,7 @@ class Ingress:
         # Load shedding logs when it begins and ends: a line for each request would make the
         # overload worse.
         if not isinstance(error, Overloaded if self._overload.on else PoliciesTooSlow):
-            _log.info("request refused", host=context.host, request=context.id, code=error.code)
+            self._log_refusal(context, error.code)
         self._send_error_page(context, error, edits)
 
     def _fail(self, context: RequestContext, error: ForwardError) -> None:
@@ -535,11 +538,16 @@ class Ingress:
         if answer.code:
             self.refused[answer.code] += 1
             context.fail(answer.code, "server")
-            _log.info("request refused", host=context.host, request=context.id, code=answer.code)
+            self._log_refusal(context, answer.code)
         close = not connection.reusable()
         head_only = context.head.method == b"HEAD"
         reply = answer_reply(answer, request_id=context.id, close=close, head_only=head_only)
         connection.reply(reply, close=close)
+
+    def _log_refusal(self, context: RequestContext, code: str) -> None:
+        self._refusal_log.refused(
+            self._loop.time(), host=context.host, request=context.id, code=code
+        )
 
     def _send_error_page(
         self, context: RequestContext, error: ForwardError, edits: Sequence[Edit]
