@@ -50,7 +50,7 @@ class GateCheck:
         https_port: port of Caddy for https.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword arguments
         self,
         gatekeeper: Gatekeeper,
         *,

@@ -50,7 +50,7 @@ from zerotrust.server.proxy.pending_requests import PendingRequests
 from zerotrust.server.proxy.ping_reply import answer_ping
 from zerotrust.server.proxy.policy_time import PoliciesTooSlow, PolicyTime
 from zerotrust.server.proxy.proxy_trust import ProxyTrust
-from zerotrust.server.proxy.refusal_log import RefusalLog
+from zerotrust.server.proxy.refusal_log import RefusedRequestLog
 from zerotrust.server.proxy.relay import Relay
 from zerotrust.server.proxy.request_context import ParkedRequest, RequestContext
 from zerotrust.server.proxy.retry import Delivery, RetryState, delivery_of
@@ -114,7 +114,7 @@ class Ingress:
         self._registry = registry
         self._verifications = verifications
         self._pending = pending
-        self._refusal_log = RefusalLog()
+        self._refusal_log = RefusedRequestLog()
         self.agents = agents
         self.gate_check: GateCheck | None = None
         self.admin_api: JsonApi | None = None

@@ -11,7 +11,7 @@ MAX_LINES: Final = 100
 keep the server busy with its log alone. The metrics and the access log have all refusals."""
 
 
-class RefusalLog:
+class RefusedRequestLog:
     """Logs refused requests."""
 
     def __init__(self) -> None:

@@ -2,11 +2,11 @@
 
 from structlog.testing import capture_logs
 
-from zerotrust.server.proxy.refusal_log import MAX_LINES, RefusalLog
+from zerotrust.server.proxy.refusal_log import MAX_LINES, RefusedRequestLog
 
 
 def test_the_lines_of_a_second_are_bounded_and_the_others_counted() -> None:
-    refusals = RefusalLog()
+    refusals = RefusedRequestLog()
     with capture_logs() as lines:
         for number in range(MAX_LINES + 7):
             refusals.refused(5.0 + number / 1000, host="a.example", request=f"{number}", code="x")
@@ -29,7 +29,7 @@ def test_the_lines_of_a_second_are_bounded_and_the_others_counted() -> None:
 
 
 def test_few_refusals_are_all_logged() -> None:
-    refusals = RefusalLog()
+    refusals = RefusedRequestLog()
     with capture_logs() as lines:
         for second in range(3):
             for _ in range(MAX_LINES):
