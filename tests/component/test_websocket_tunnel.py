@@ -24,7 +24,7 @@ from tests.support.pattern import pattern_bytes
 from tests.support.ports import closed_port
 from tests.support.processes import PRODUCT, Process
 from tests.support.proxy_server import ProxyServer
-from tests.support.stack import Agent, Authority, Stack, service
+from tests.support.stack import DEFAULT_API, Agent, Authority, Stack, service
 from tests.support.waiting import eventually
 from zerotrust.net.handshake_limiter import MAX_HANDSHAKES
 from zerotrust.pki import ca_directory
@@ -66,7 +66,9 @@ async def closed_network(
 
     `server` are keys of the agent's `server`.
     """
-    stack = Stack(folder / "stack", authority, agents={"home": services})
+    stack = Stack(
+        folder / "stack", authority, agents={"home": services}, sections={"api": DEFAULT_API}
+    )
     async with Network(stack.https_port) as network:
         agent = stack.agents["home"]
         way = {
@@ -213,7 +215,7 @@ async def test_a_revoked_agent_is_cut_off(
         assert (await command("agents", "revoke", "home")).code == 0
         await agent.process.wait_line("disconnected.*NOT_ALLOWED")
         await stack.server.wait_line("agent refused|home.*revoked")
-        response = await stack.api.get(APP, "/")
+        response = await stack.plain.get(APP, "/")
         assert response.status in (404, 503)
 
 
