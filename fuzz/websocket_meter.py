@@ -1,4 +1,4 @@
-"""Fuzz target: whatever is fed to the meter of a WebSocket, cuts change nothing.
+"""Fuzz target: whatever is fed to what follows a WebSocket, cuts change nothing.
 
 Run: python fuzz/websocket_meter.py -max_total_time=60
 """
@@ -9,8 +9,11 @@ import atheris
 
 with atheris.instrument_imports(include=["zerotrust.http", "zerotrust.limits"]):
     from zerotrust.http.client_pace import ClientLimits, ClientPace
-    from zerotrust.http.websocket_meter import WebSocketMeter
+    from zerotrust.http.message_inflater import RATE, MessageInflater
+    from zerotrust.http.message_reader import KEPT_BYTES, MessageReader
+    from zerotrust.http.websocket_meter import FramePlace, WebSocketMeter
     from zerotrust.http.websocket_pings import ClientPings, Quiet
+    from zerotrust.limits.gcra import Pace
 
 LIMITS = ClientLimits(max_message=1000, messages=10, burst=10, byte_rate=4096)
 
@@ -66,11 +69,28 @@ def one_pong(data: bytes, step: int) -> None:
     )
 
 
+def one_capture(data: bytes, step: int) -> None:
+    """Check that messages are the same however they are cut, and bounded when inflated."""
+    reader = MessageReader(FramePlace())
+    messages = [
+        message for at in range(0, len(data), step) for message in reader.feed(data[at : at + step])
+    ]
+    assert messages == MessageReader(FramePlace()).feed(data)
+    inflater = MessageInflater(
+        "permessage-deflate", Pace(RATE, RATE), from_client=True, is_first=True
+    )
+    for message in messages:
+        if message.compressed:
+            message = inflater.inflate(message, 1.0)
+        assert len(message.payload) <= KEPT_BYTES
+
+
 def test_one_input(data: bytes) -> None:
     step = data[0] % 32 + 1 if data else 1
     one_meter(data[1:], step)
     one_pace(data[1:], step)
     one_pong(data[1:], step)
+    one_capture(data[1:], step)
 
 
 if __name__ == "__main__":

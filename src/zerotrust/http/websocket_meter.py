@@ -8,7 +8,7 @@ Where the bytes are no valid frames, it goes on by their lengths, as the two end
 """
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from zerotrust.http.websocket_frames import header_size, payload_size
 
@@ -111,6 +111,20 @@ class WebSocketStats(NamedTuple):
     end: WebSocketEnd | None
 
 
+class FramePlace(NamedTuple):
+    """Place between two bytes of one direction.
+
+    Attributes:
+        partial: the bytes before it that belong to an incomplete header or control frame.
+        left: following bytes of the current frame, where its header is complete.
+        plain: no frame before it was compressed.
+    """
+
+    partial: bytes = b""
+    left: int = 0
+    plain: bool = True
+
+
 class ControlFrames:
     """Record of the control frames of both directions.
 
@@ -173,6 +187,7 @@ class FrameMeter:
     Counts depend only on the bytes so far, not on how they are cut.
 
     Attributes:
+        from_client: the direction.
         bytes: all bytes.
         messages: messages and control frames that have begun.
         sound: all frames so far were valid.
@@ -184,7 +199,6 @@ class FrameMeter:
         "_compressed",
         "_control",
         "_counts",
-        "_from_client",
         "_in_message",
         "_largest_fragmented",
         "_largest_frame",
@@ -194,6 +208,7 @@ class FrameMeter:
         "_partial",
         "bytes",
         "closed",
+        "from_client",
         "has_data",
         "messages",
         "sound",
@@ -201,7 +216,7 @@ class FrameMeter:
 
     def __init__(self, control: ControlFrames, *, from_client: bool) -> None:
         self._control = control
-        self._from_client = from_client
+        self.from_client = from_client
         self._partial = b""
         self._left = 0
         self._counts = [0] * (_FIRST_SIZE + SIZES)
@@ -221,6 +236,11 @@ class FrameMeter:
     def between(self) -> bool:
         """The last byte ended a frame, or there was no byte yet."""
         return not self._left and not self._partial
+
+    @property
+    def place(self) -> FramePlace:
+        """The place behind the last byte."""
+        return FramePlace(self._partial, self._left, not self._compressed)
 
     @property
     def largest_message(self) -> int:
@@ -318,7 +338,16 @@ class FrameMeter:
             payload = frame[size:]
             if frame[1] & _MASKED:
                 payload = unmasked(payload, frame[size - 4 : size])
-            self._control.receive(kind, payload, from_client=self._from_client)
+            self._control.receive(kind, payload, from_client=self.from_client)
+
+    def continue_from(self, other: "FrameMeter") -> None:
+        """Take over counts and place of another meter, which is used no more."""
+        self._partial, self._left, self._in_message = other._partial, other._left, other._in_message
+        self._counts, self._compressed, self.bytes = other._counts, other._compressed, other.bytes
+        self._largest_whole, self._largest_frame = other._largest_whole, other._largest_frame
+        self._largest_fragmented, self._message = other._largest_fragmented, other._message
+        self.messages, self.sound = other.messages, other.sound
+        self.closed, self.has_data = other.closed, other.has_data
 
     def stats(self) -> DirectionStats:
         """Return the counts so far."""
@@ -334,6 +363,30 @@ class FrameMeter:
             self.largest_message,
             tuple(counts[_FIRST_SIZE:]),
         )
+
+
+class FrameObserver(Protocol):
+    """Gets the bytes of a WebSocket."""
+
+    def passed(self, meter: FrameMeter, data: bytes) -> None:
+        """Note bytes that the meter has counted. They are about to be sent on, so this must cost
+        little and raise nothing."""
+
+
+class ObservedMeter(FrameMeter):
+    """Meter of one direction that gives the bytes to an observer, too."""
+
+    __slots__ = ("_observer",)
+
+    def __init__(
+        self, control: ControlFrames, observer: FrameObserver, *, from_client: bool
+    ) -> None:
+        super().__init__(control, from_client=from_client)
+        self._observer = observer
+
+    def feed(self, data: bytes) -> None:
+        super().feed(data)
+        self._observer.passed(self, data)
 
 
 class WebSocketMeter:
@@ -359,6 +412,23 @@ class WebSocketMeter:
         self.backend = FrameMeter(self.control, from_client=False)
         self.subprotocol = subprotocol
         self.extensions = extensions
+
+    def observe(self, observer: FrameObserver | None) -> None:
+        """Give the bytes of both directions to an observer from now on; None for no observer.
+
+        The meters are replaced, so those that nobody observes cost what they always did.
+        """
+        for meter in (self.client, self.backend):
+            fresh = (
+                FrameMeter(self.control, from_client=meter.from_client)
+                if observer is None
+                else ObservedMeter(self.control, observer, from_client=meter.from_client)
+            )
+            fresh.continue_from(meter)
+            if meter.from_client:
+                self.client = fresh
+            else:
+                self.backend = fresh
 
     @property
     def end(self) -> WebSocketEnd | None:

@@ -16,6 +16,8 @@ from zerotrust.http.websocket_meter import (
     SERVER,
     SIZES,
     ControlFrames,
+    FrameMeter,
+    FramePlace,
     WebSocketEnd,
     WebSocketMeter,
     code_label,
@@ -280,3 +282,49 @@ def test_a_control_frame_that_is_none_of_the_three_is_ignored() -> None:
     record = ControlFrames(Clock())
     record.receive(OPCODES.index("reserved"), b"", from_client=True)
     assert record.end is None
+
+
+# Observers
+
+
+class Recorder:
+    """An observer that keeps all bytes, and the places behind them."""
+
+    def __init__(self) -> None:
+        self.seen: dict[bool, bytes] = {True: b"", False: b""}
+        self.place = FramePlace()
+
+    def passed(self, meter: FrameMeter, data: bytes) -> None:
+        self.seen[meter.from_client] += data
+        self.place = meter.place
+
+
+@given(frames, cuts, st.lists(st.booleans(), max_size=8))
+def test_an_observer_gets_all_bytes_and_changes_nothing(
+    sent: list[Frame], seed: int, turns: list[bool]
+) -> None:
+    stream = b"".join(one.data for one in sent)
+    plain, observed, recorder = meter(), meter(), Recorder()
+    expected = b""
+    for number, piece in enumerate(pieces(stream, seed)):
+        watched = turns[number % len(turns)] if turns else False
+        observed.observe(recorder if watched else None)
+        for tracked in (plain, observed):
+            tracked.client.feed(piece)
+            tracked.backend.feed(piece)
+        expected += piece if watched else b""
+        assert plain.client.place == observed.client.place
+        assert not watched or recorder.place == observed.backend.place
+    assert recorder.seen == {True: expected, False: expected}
+    assert plain.stats() == observed.stats()
+    for name in ("between", "closed", "has_data", "sound", "largest_message", "messages", "bytes"):
+        assert getattr(plain.client, name) == getattr(observed.client, name), name
+
+
+def test_a_meter_without_an_observer_is_the_plain_one() -> None:
+    tracked = meter()
+    tracked.observe(Recorder())
+    assert type(tracked.client) is not FrameMeter
+    tracked.observe(None)
+    assert type(tracked.client) is type(tracked.backend) is FrameMeter
+    assert (tracked.client.from_client, tracked.backend.from_client) == (True, False)
