@@ -130,6 +130,8 @@ SAME_CONCEPT = {
     "app": "the two programs",
     "audit": "records, use, commands",
     "ca": "the authority, its commands",
+    "capture_admin": "the API of the server about captures, its models",
+    "captures": "captures, commands about them",
     "database": "the database, its settings",
     "doctor": "findings, the command",
     "errors": "the tree of errors, errors of the database",

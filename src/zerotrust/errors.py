@@ -115,17 +115,24 @@ class CommandError(ZeroTrustError):
 
 
 class EnrollmentError(ZeroTrustError):
-    """A request of an administrator about agents, grants or tokens is not possible."""
+    """A request of an administrator about agents, grants, tokens or connections is not possible."""
 
     code = "enrollment"
     status = 400
 
 
 class NotFound(EnrollmentError):
-    """There is no such agent, grant, token, revocation or open connection."""
+    """There is no such agent, grant, token, revocation, open connection or capture."""
 
     code = "not_found"
     status = 404
+
+
+class CaptureRefused(EnrollmentError):
+    """A WebSocket cannot be captured: its service does not allow it, or there are too many."""
+
+    code = "capture_refused"
+    status = 409
 
 
 class AccessError(ZeroTrustError):

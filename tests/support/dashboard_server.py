@@ -24,10 +24,12 @@ from zerotrust.server.identity.audit import Audit
 from zerotrust.server.identity.authorization import Authorization
 from zerotrust.server.identity.join_tokens import JoinTokens
 from zerotrust.server.ops.admin_commands import AdminCommands
+from zerotrust.server.ops.capture_admin import CaptureAdmin
 from zerotrust.server.ops.connection_admin import ConnectionAdmin
 from zerotrust.server.ops.server_examination import ServerExamination
 from zerotrust.server.ops.service_admin import ServiceAdmin
 from zerotrust.server.portal.portal import Portal
+from zerotrust.server.proxy.captures import Captures
 from zerotrust.server.proxy.load_shedding import LoadShedding
 
 HOSTILE = '"><script>alert(1)</script>'
@@ -99,13 +101,15 @@ class DashboardServer(PortalServer):
             store.database, authorization=self.authorization, sessions=self.live, authority=made
         )
         self.parts = StoreParts(self)
+        audit = Audit(store.database)
         self.commands = AdminCommands(
             directory,
             cast("SessionControl", self.live),
-            Audit(store.database),
+            audit,
             JoinTokens(settings),
             ServiceAdmin(self.registry, self.load_shedding, lambda: self.parts),
-            connections=ConnectionAdmin(lambda: self.registry.sessions, Audit(store.database)),
+            connections=ConnectionAdmin(lambda: self.registry.sessions, audit),
+            captures=CaptureAdmin(Captures(audit, Tasks()), self.registry),
             traffic=unobserved(Tasks()),
         )
         self.streams = EventStreams(interval=0.01)

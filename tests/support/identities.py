@@ -30,9 +30,11 @@ from zerotrust.server.identity.join_tokens import JoinTokens
 from zerotrust.server.ops.access_parts import AccessParts
 from zerotrust.server.ops.admin import AdminChannel
 from zerotrust.server.ops.admin_commands import AdminCommands
+from zerotrust.server.ops.capture_admin import CaptureAdmin
 from zerotrust.server.ops.connection_admin import ConnectionAdmin
 from zerotrust.server.ops.service_admin import ServiceAdmin
 from zerotrust.server.ops.traffic_history import TrafficHistory
+from zerotrust.server.proxy.captures import Captures
 from zerotrust.server.proxy.load_shedding import LoadShedding
 
 
@@ -119,6 +121,8 @@ class DirectoryServer:
     socket: Path
     access: AccessParts | None = None
     registry: Registry = field(default_factory=Registry)
+    captures: Captures | None = None
+    """The captures of the running admin API."""
 
     def again(self, database: Database | None = None) -> "DirectoryServer":
         """Return the same after a restart, without the state in memory; or another server.
@@ -186,6 +190,7 @@ async def listening(server: DirectoryServer) -> AsyncIterator[AdminChannel]:
     """Run the admin API at its socket, in this loop."""
     tasks = Tasks()
     audit = Audit(server.database)
+    server.captures = Captures(audit, tasks)
     commands = AdminCommands(
         server.agent_directory,
         cast("SessionControl", server.live),
@@ -193,15 +198,18 @@ async def listening(server: DirectoryServer) -> AsyncIterator[AdminChannel]:
         JoinTokens(server.settings),
         ServiceAdmin(server.registry, LoadShedding(Limits()), lambda: server.access),
         connections=ConnectionAdmin(lambda: server.live.sessions, audit),
+        captures=CaptureAdmin(server.captures, server.registry),
         traffic=unobserved(tasks),
     )
     channel = AdminChannel(commands, audit, tasks, access=lambda: server.access)
     listener = HttpListener(
         WriteCoalescer(asyncio.get_running_loop()), channel.api, tasks, name="test", most=lambda: 10
     )
-    async with listener.listen(f"unix:{server.socket}", key="admin.socket"):
-        yield channel
-    await tasks.close()
+    try:
+        async with listener.listen(f"unix:{server.socket}", key="admin.socket"):
+            yield channel
+    finally:
+        await tasks.close()
 
 
 @contextlib.contextmanager

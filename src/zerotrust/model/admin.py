@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from zerotrust.model.base import Duration, Model
+from zerotrust.model.service_access import Inspection
 from zerotrust.model.strict import Strict
 
 MAX_HOSTS = 1000
@@ -292,7 +293,8 @@ class ServiceView(Model):
     `state` is `serving`, `away` (the agent's connection is lost and may be resumed), `standby`
     (another service of the agent comes first), or `offline`. `who` may enter by the
     server's rule, in words; `require` are conditions that the agent's file adds. `upstreams` is
-    None if the agent does not report their health, or checks none.
+    None if the agent does not report their health, or checks none. `inspection` is the most that
+    it lets the server show of WebSockets.
     """
 
     host: str
@@ -305,6 +307,7 @@ class ServiceView(Model):
     who: str
     require: list[str]
     upstreams: UpstreamsView | None = None
+    inspection: Inspection = "metadata"
 
 
 class ServiceList(Model):

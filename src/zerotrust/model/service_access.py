@@ -56,6 +56,9 @@ IdentityHeaders = Annotated[
 """A style of header fields, or their names with claims."""
 
 
+Inspection = Literal["never", "metadata", "payload"]
+
+
 class ServiceIdentity(Strict):
     """Statements about the user in requests to the backend.
 
@@ -90,9 +93,10 @@ class ServiceAccess(Strict):
     """Origins whose pages may open WebSockets with a cookie. Default: the host name of the service
     alone."""
 
-    inspection: Literal["never", "metadata", "payload"] = "metadata"
+    inspection: Inspection = "metadata"
     """Most that the server's inspector of WebSockets may show: nothing, counts and sizes, or
-    messages. No server shows messages yet: `payload` is the same as `metadata`."""
+    messages. With `payload`, administrators of the server may capture messages, each time with a
+    reason and for 10 minutes at most."""
 
     @model_validator(mode="after")
     def _can_hold(self) -> "ServiceAccess":

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from zerotrust.model.admin import Number
 from zerotrust.model.base import Model
+from zerotrust.model.service_access import Inspection
 from zerotrust.model.strict import Strict
 
 MAX_ROWS: Final = 1000
@@ -45,7 +46,7 @@ class ConnectionInfo(Model):
 
     `since` is None if the request began before the server took notes. `round_trip` is that of the
     link to the agent, in seconds; None while the agent is away. `user` is empty if everybody
-    may enter.
+    may enter. `inspection` is the most that the service lets the server show of WebSockets.
 
     The rest is about WebSockets; it is None for other connections, and where the service does not
     allow inspection. `frames_received` and `frames_sent` are numbers of frames, from and to the
@@ -67,6 +68,7 @@ class ConnectionInfo(Model):
     received: int
     sent: int
     round_trip: float | None
+    inspection: Inspection = "metadata"
     frames_received: int | None = None
     frames_sent: int | None = None
     client_round_trip: float | None = None

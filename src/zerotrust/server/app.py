@@ -65,6 +65,7 @@ from zerotrust.server.identity.server_certificate import websocket_hosts
 from zerotrust.server.ops import admin, tls_permission
 from zerotrust.server.ops.admin import AdminChannel
 from zerotrust.server.ops.admin_commands import AdminCommands
+from zerotrust.server.ops.capture_admin import CaptureAdmin
 from zerotrust.server.ops.certificate_budget import CertificateBudget
 from zerotrust.server.ops.certificate_maintenance import TICK, CertificateMaintenance
 from zerotrust.server.ops.connection_admin import ConnectionAdmin
@@ -76,6 +77,7 @@ from zerotrust.server.ops.restart_gate import RestartGate
 from zerotrust.server.ops.service_admin import ServiceAdmin
 from zerotrust.server.ops.tls_permission import TlsPermission
 from zerotrust.server.ops.traffic_history import TrafficHistory
+from zerotrust.server.proxy.captures import Captures
 from zerotrust.server.proxy.ingress import Ingress
 from zerotrust.server.proxy.load_shedding import LoadShedding
 from zerotrust.server.proxy.pending_requests import PendingRequests
@@ -240,6 +242,7 @@ class Server:
             self._join_tokens,
             ServiceAdmin(self.registry, self._load_shedding, lambda: self.access.service),
             connections=ConnectionAdmin(lambda: self.registry.sessions, self._audit),
+            captures=CaptureAdmin(Captures(self._audit, tasks), self.registry, self.ingress),
             traffic=TrafficHistory(lambda: self.registry.sessions, self.ingress, tasks),
         )
 

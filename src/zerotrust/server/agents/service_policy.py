@@ -25,7 +25,7 @@ from zerotrust.middleware.upgrade_limits import HandshakeLimit, UpgradeOrigins
 from zerotrust.model.condition import Condition
 from zerotrust.model.policy import ServicePolicy
 from zerotrust.model.rates import parse_byte_rate, parse_byte_size, parse_rate
-from zerotrust.model.service_access import ServiceAccess
+from zerotrust.model.service_access import Inspection, ServiceAccess
 from zerotrust.model.websocket_limits import WebSocketLimits
 from zerotrust.server.agents.service_shaping import ServiceShaping
 
@@ -75,6 +75,11 @@ class CompiledPolicy:
     identity: IdentityHeaders | None = None
     handshakes: HandshakeLimit | None = None
     websocket: WebSocketSettings | None = None
+
+    @property
+    def inspection(self) -> Inspection:
+        """Most that may be shown of the service's WebSockets."""
+        return "metadata" if self.access is None else self.access.inspection
 
     def chain(self, head: RequestHead) -> MiddlewareChain:
         """Return the middleware that a request has to pass.

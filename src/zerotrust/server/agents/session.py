@@ -10,6 +10,7 @@ from typing import Final, Protocol, cast
 from zerotrust.enrollment.join import IssuedCertificate
 from zerotrust.errors import ZeroTrustError
 from zerotrust.model.base import patterns_of
+from zerotrust.model.service_access import Inspection
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tunnel import TunnelLink
 from zerotrust.pki.identity import Identity
@@ -134,6 +135,13 @@ class ServiceRegistration:
     weight: int = 100
     sticky: bool = False
     turn: int = 0
+
+    @property
+    def inspection(self) -> Inspection:
+        """Most that may be shown of its WebSockets, by the policy in force: a newer registration of
+        the service counts for those that this one has begun."""
+        policy = self.session.services.get(self.service, self).policy
+        return "metadata" if policy is None else policy.inspection
 
     def registered_host(self, host: str) -> str:
         """Return its most specific host name or wildcard that matches a host name."""

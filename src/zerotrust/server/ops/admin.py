@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from zerotrust.model import admin, traffic_admin
+from zerotrust.model import admin, capture_admin, traffic_admin
 from zerotrust.model.doctor import DoctorFacts
 from zerotrust.net.json_api import Call, CallError, Endpoint, JsonApi, Reply
 from zerotrust.net.tasks import Tasks
@@ -101,6 +101,16 @@ class AdminChannel:
                 traffic_admin.EndConnectionRequest,
                 commands.connections.end,
             ),
+            ("GET", "/v1/captures"): (admin.NoParameters, commands.captures.captures_now),
+            ("GET", "/v1/captures/messages"): (
+                capture_admin.CapturedMessageQuery,
+                commands.captures.messages,
+            ),
+            ("POST", "/v1/captures/start"): (
+                capture_admin.StartCaptureRequest,
+                commands.captures.start,
+            ),
+            ("POST", "/v1/captures/stop"): (capture_admin.CaptureRequest, commands.captures.stop),
             ("GET", "/v1/audit"): (admin.AuditQuery, commands.records),
             ("GET", "/v1/audit/export"): (admin.AuditQuery, self._export),
             ("POST", "/v1/audit/verify"): (admin.NoParameters, commands.verify),

@@ -21,6 +21,7 @@ from zerotrust.server.identity.audit import Audit
 from zerotrust.server.identity.join_tokens import JoinTokens
 from zerotrust.server.ops import admin_views
 from zerotrust.server.ops.access_parts import AccessParts
+from zerotrust.server.ops.capture_admin import CaptureAdmin
 from zerotrust.server.ops.connection_admin import ConnectionAdmin
 from zerotrust.server.ops.doctor_facts import doctor_facts
 from zerotrust.server.ops.service_admin import ServiceAdmin
@@ -36,10 +37,11 @@ class AdminCommands:
     Attributes:
         services: answers commands about services.
         connections: answers commands about open connections.
+        captures: answers commands about captures of WebSockets.
         traffic: what the server remembers of its requests; on while there is a dashboard.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - commands about each kind of thing
         self,
         agent_directory: AgentDirectory,
         sessions: SessionControl,
@@ -48,10 +50,12 @@ class AdminCommands:
         services: ServiceAdmin,
         *,
         connections: ConnectionAdmin,
+        captures: CaptureAdmin,
         traffic: TrafficHistory,
     ) -> None:
         self.services = services
         self.connections = connections
+        self.captures = captures
         self.traffic = traffic
         self._agent_directory = agent_directory
         self._sessions = sessions

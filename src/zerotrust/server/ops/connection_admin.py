@@ -65,7 +65,7 @@ class ConnectionAdmin:
         """Return one page of the open connections."""
         now, total = self._clock(), 0
         newest: list[tuple[int, int, OpenExchange, AgentSession]] = []
-        async for session, exchange in self._all():
+        async for session, exchange in _all(self._sessions()):
             context = exchange.context
             if not (_is_open(context, now) and _fits(context, asked)):
                 continue
@@ -92,14 +92,7 @@ class ConnectionAdmin:
         Raises:
             NotFound: it is not open, or not any more.
         """
-        async for _, exchange in self._all():
-            if exchange.context.id == asked.id:
-                return await self._end(exchange, actor)
-        raise NotFound(
-            f"no open connection has the id {asked.id}; list them with: 0trust connection list"
-        )
-
-    async def _end(self, exchange: OpenExchange, actor: str) -> views.EndedConnection:
+        _, exchange = await find_exchange(self._sessions(), asked.id)
         context = exchange.context
         ended = views.EndedConnection(
             id=context.id, host=context.host[:MAX_TEXT], user=_user(context)
@@ -113,18 +106,46 @@ class ConnectionAdmin:
         )
         return ended
 
-    async def _all(self) -> AsyncIterator[tuple[AgentSession, OpenExchange]]:
-        """Yield all requests that run, in slices: the loop does other work between them."""
-        looked_at, began = 0, perf_counter()
-        for session in list(self._sessions()):
-            for exchange in open_exchanges(session):
-                looked_at += 1
-                if looked_at % CLOCK_EVERY == 0 and perf_counter() >= began + SLICE:
-                    await asyncio.sleep(0)
-                    began = perf_counter()
-                    if exchange.over:
-                        continue
-                yield session, exchange
+    async def connection(self, connection_id: str) -> views.ConnectionInfo:
+        """Return an open connection.
+
+        Raises:
+            NotFound: it is not open, or not any more.
+        """
+        session, exchange = await find_exchange(self._sessions(), connection_id)
+        return _view(exchange, session)
+
+
+async def find_exchange(
+    sessions: Iterable[AgentSession], connection_id: str
+) -> tuple[AgentSession, OpenExchange]:
+    """Return the request of an open connection, and the session that it runs on.
+
+    Raises:
+        NotFound: it is not open, or not any more.
+    """
+    async for session, exchange in _all(sessions):
+        if exchange.context.id == connection_id:
+            return session, exchange
+    raise NotFound(
+        f"no open connection has the id {connection_id}; list them with: 0trust connection list"
+    )
+
+
+async def _all(
+    sessions: Iterable[AgentSession],
+) -> AsyncIterator[tuple[AgentSession, OpenExchange]]:
+    """Yield all requests that run, in slices: the loop does other work between them."""
+    looked_at, began = 0, perf_counter()
+    for session in list(sessions):
+        for exchange in open_exchanges(session):
+            looked_at += 1
+            if looked_at % CLOCK_EVERY == 0 and perf_counter() >= began + SLICE:
+                await asyncio.sleep(0)
+                began = perf_counter()
+                if exchange.over:
+                    continue
+            yield session, exchange
 
 
 def _is_open(context: RequestContext, now: float) -> bool:
@@ -171,14 +192,15 @@ def _view(exchange: OpenExchange, session: AgentSession) -> views.ConnectionInfo
         received=connection.received,
         sent=connection.sent,
         round_trip=seconds,
+        inspection=registration.inspection,
         **_meter_fields(exchange),
     )
 
 
 def _meter_fields(exchange: OpenExchange) -> dict[str, Any]:
     """Return what the frames of a WebSocket tell; empty where the service does not allow it."""
-    relay = exchange.relay if isinstance(exchange, ShapedRelay) else exchange
-    stats = relay.inspect() if isinstance(relay, WebSocketRelay) else None
+    relay = websocket_relay(exchange)
+    stats = None if relay is None else relay.inspect()
     if stats is None:
         return {}
     return {
@@ -187,6 +209,12 @@ def _meter_fields(exchange: OpenExchange) -> dict[str, Any]:
         "client_round_trip": stats.client_round_trip or None,
         "backend_round_trip": stats.backend_round_trip or None,
     }
+
+
+def websocket_relay(exchange: OpenExchange) -> WebSocketRelay | None:
+    """Return the relay of a request for a WebSocket; None for other requests."""
+    relay = exchange.relay if isinstance(exchange, ShapedRelay) else exchange
+    return relay if isinstance(relay, WebSocketRelay) else None
 
 
 def _number(context: RequestContext) -> int:

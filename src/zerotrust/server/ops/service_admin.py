@@ -88,6 +88,7 @@ class ServiceAdmin:
                 "who": self._who(served.host),
                 "require": _conditions(policy),
                 "upstreams": upstreams,
+                "inspection": "metadata" if policy is None else policy.inspection,
             }
         )
 

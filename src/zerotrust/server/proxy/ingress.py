@@ -42,6 +42,7 @@ from zerotrust.server.agents.registry import Registry
 from zerotrust.server.agents.scheme import to_https
 from zerotrust.server.agents.service_policy import CompiledPolicy, passed_head
 from zerotrust.server.agents.websocket_endpoint import WebSocketEndpoint
+from zerotrust.server.proxy.captures import Captures
 from zerotrust.server.proxy.error_pages import send_error_page
 from zerotrust.server.proxy.gate_check import GateCheck, Outcome
 from zerotrust.server.proxy.identity_fields import identify
@@ -79,6 +80,7 @@ class Ingress:
         agents: accepts agents that come through Caddy.
         gate_check: the gates of host names; None where access is not configured.
         admin_api: answers calls of machines at the admin host, from the next `use_gates` on.
+        captures: the captures of WebSockets; None where there can be none.
         roots: SHA-256 of the root certificates, by which a ping recognises this installation.
         edge_times: the edge says for how long it has had a request (`http.head.EDGE_TIME`).
         requests: how many requests came.
@@ -118,6 +120,7 @@ class Ingress:
         self.agents = agents
         self.gate_check: GateCheck | None = None
         self.admin_api: JsonApi | None = None
+        self.captures: Captures | None = None
         self.roots: tuple[bytes, ...] = ()
         self.edge_times = False
         self._loop = asyncio.get_running_loop()
@@ -501,8 +504,15 @@ class Ingress:
         if settings is not None and settings.has_timeouts:
             self._upgrade_timeouts.watch(relay, settings)
 
+    def websocket_opened(self, relay: WebSocketRelay) -> None:
+        """Begin the capture that waits for it (websocket_relay.WebSocketOwner)."""
+        if self.captures is not None:
+            self.captures.opened(relay)
+
     def websocket_closed(self, context: RequestContext, meter: WebSocketMeter) -> None:
         """Log and count a WebSocket that has ended (websocket_relay.WebSocketOwner)."""
+        if self.captures is not None:
+            self.captures.closed(context)
         stats = meter.stats()
         by, code, reason = stats.end or WebSocketEnd(CONNECTION, ABNORMAL, "")
         self.websockets_closed[by, code_label(code)] += 1

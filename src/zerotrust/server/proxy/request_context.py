@@ -190,6 +190,11 @@ class RequestContext:
         return self.head.fields.host
 
     @property
+    def inspection(self) -> str:
+        """Most that may be shown of the WebSockets of its service (`access.inspection`)."""
+        return "never" if self.registration is None else self.registration.inspection
+
+    @property
     def request_edits(self) -> Sequence[Edit]:
         """The header edits for the request: of the service's policy, then of its identity."""
         if self.request is None:

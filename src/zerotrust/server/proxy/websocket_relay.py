@@ -26,6 +26,7 @@ from zerotrust.http.websocket_meter import (
     SERVER,
     TUNNEL,
     FrameMeter,
+    FrameObserver,
     WebSocketMeter,
     WebSocketStats,
 )
@@ -65,6 +66,9 @@ _OF_AGENT: Final = frozenset((Code.SUPERSEDED, Code.PROTOCOL_ERROR, Code.FLOW_CO
 
 class WebSocketOwner(RelayOwner, Protocol):
     """Owner of the relays of WebSockets (the ingress)."""
+
+    def websocket_opened(self, relay: "WebSocketRelay") -> None:
+        """Note a WebSocket, before its 101 is sent."""
 
     def websocket_closed(self, context: RequestContext, meter: WebSocketMeter) -> None:
         """Log and count a WebSocket that has ended; called once, after its 101."""
@@ -130,12 +134,20 @@ class WebSocketRelay(Relay):
     def inspect(self) -> WebSocketStats | None:
         """Return the counts so far; None before the 101, after the end, or where the service does
         not allow inspection."""
-        policy, meter = self.context.policy, self._meter
-        if meter is None or (
-            policy is not None and policy.access is not None and policy.access.inspection == "never"
-        ):
-            return None
-        return meter.stats()
+        meter = self._meter
+        return None if meter is None or self.context.inspection == "never" else meter.stats()
+
+    def observe(self, observer: FrameObserver | None) -> WebSocketMeter | None:
+        """Give all bytes to an observer from now on; None for no observer.
+
+        Returns:
+            The meter; None before the 101 and after the end.
+        """
+        meter = self._meter
+        if meter is not None:
+            meter.observe(observer)
+            self._client, self._backend = meter.client, meter.backend
+        return meter
 
     # ---- from the client (net.http_server.RequestSink)
 
@@ -275,6 +287,7 @@ class WebSocketRelay(Relay):
             extensions=chosen.get(b"extensions", ""),
         )
         self._client, self._backend = meter.client, meter.backend
+        self._websocket_owner.websocket_opened(self)
         policy = self.context.policy
         settings = policy.websocket if policy is not None else None
         if settings is None:

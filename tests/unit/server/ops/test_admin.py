@@ -21,6 +21,7 @@ from zerotrust.server.identity.agent_directory import FILE
 from zerotrust.server.ops import admin
 from zerotrust.server.ops.admin import AdminChannel
 from zerotrust.server.ops.admin_commands import AdminCommands
+from zerotrust.server.ops.capture_admin import CaptureAdmin
 from zerotrust.server.ops.connection_admin import ConnectionAdmin
 from zerotrust.server.ops.service_admin import ServiceAdmin
 
@@ -342,13 +343,13 @@ async def test_who_is_somebody_else_is_refused_and_recorded_once(
 def test_every_question_and_answer_is_documented() -> None:
     from pydantic import BaseModel
 
-    from zerotrust.model import access_admin, traffic_admin
+    from zerotrust.model import access_admin, capture_admin, traffic_admin
     from zerotrust.model import admin as models
 
     page = (Path(__file__).parents[4] / "docs" / "reference" / "admin.md").read_text()
     kinds = [
         kind
-        for module in (models, access_admin, traffic_admin)
+        for module in (models, access_admin, capture_admin, traffic_admin)
         for kind in vars(module).values()
         if isinstance(kind, type)
         and issubclass(kind, BaseModel)
@@ -364,6 +365,7 @@ def test_every_question_and_answer_is_documented() -> None:
         nothing,
         ServiceAdmin(nothing, nothing, nothing),
         connections=ConnectionAdmin(list, nothing),
+        captures=CaptureAdmin(nothing, nothing),
         traffic=nothing,
     )
     channel = AdminChannel(commands, nothing, nothing)

@@ -101,6 +101,15 @@ async def test_frames_are_not_shown_where_the_service_does_not_allow_it() -> Non
     assert (found.kind, found.sent, found.frames_sent) == ("websocket", 7, None)
 
 
+async def test_a_service_that_changes_its_mind_counts_for_open_websockets() -> None:
+    proxy = ObservedProxy()
+    await proxy.open_websocket()
+    for inspection, frames in (("never", None), ("payload", 0)):
+        proxy.register({"access": {"inspection": inspection}})
+        (found,) = await Administrator(proxy).list()
+        assert (found.inspection, found.frames_sent) == (inspection, frames)
+
+
 async def test_a_request_is_listed_when_it_has_run_for_some_time() -> None:
     proxy = ObservedProxy()
     administrator = Administrator(proxy)
