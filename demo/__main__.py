@@ -71,6 +71,8 @@ services:
     websocket: true
     upstreams:
       - address: "127.0.0.1:{backend}"
+    access:
+      inspection: payload
 """
 
 RUNNING: Final = """\

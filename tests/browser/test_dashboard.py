@@ -32,6 +32,7 @@ PAGES = {
     "agents": "/agents",
     "agent": "/agents/show?agent=demo-agent",
     "services": "/services",
+    "host": "/services/show?host=demo.localhost",
     "connections": "/connections",
     "requests": "/requests",
     "service": "/requests?agent=demo-agent&service=demo",
@@ -241,6 +242,50 @@ async def test_a_websocket_is_shown_and_ended(chain: Chain) -> None:
         await expect(first).to_be_visible()
         await page.goto(chain.url(PAGES["service"]))
         await expect(page.get_by_role("table").last).to_contain_text("ended by: server")
+
+
+async def test_messages_are_captured_and_forgotten(chain: Chain) -> None:
+    script = (node_packages.install() / "node_modules/axe-core/axe.min.js").read_text()
+    async with chain.page(viewport=DESK) as page:
+        await start_capture(page, chain)
+        # The page of the demo connects again, and is captured from its first message.
+        capture = page.url
+        await page.goto(chain.url("/connections"))
+        await page.get_by_role("button", name="End: demo.localhost").first.click()
+        await page.goto(capture)
+        table = page.get_by_role("region", name="Messages")
+        await expect(table).to_contain_text("backend")
+        before = await page.get_by_text("The last").inner_text()
+        await expect(page.get_by_text("The last")).not_to_have_text(before)
+        seen = PageInspection(page, script, phone=PHONE, desk=DESK)
+        await take_pictures(page, "capture")
+        await seen.look("capture")
+        await page.goto(chain.url(PAGES["host"]))
+        await expect(page.get_by_role("group", name="Captures")).to_contain_text("running")
+        await page.get_by_role("link", name=re.compile("messages of the capture")).first.click()
+        await page.get_by_role("link", name=re.compile("^[0-9a-f]+-[0-9a-f]+$")).click()
+        await expect(page.get_by_role("heading", name="Capture its messages")).to_be_visible()
+        await seen.look("connection")
+        await page.get_by_role("button", name=re.compile("^Stop: demo.localhost")).first.click()
+        await page.goto(capture)
+        await expect(table).to_have_count(0)
+        assert not seen.problems, "\n".join(seen.problems)
+
+
+async def test_messages_are_captured_without_scripts(chain: Chain) -> None:
+    async with chain.page(java_script_enabled=False) as page:
+        await start_capture(page, chain)
+        await page.get_by_role("button", name="Stop and forget").click()
+        await page.wait_for_url(chain.url("/connections"))
+
+
+async def start_capture(page: Page, chain: Chain) -> None:
+    """Capture the next WebSocket of the demo."""
+    await page.goto(chain.url(PAGES["host"]))
+    await page.get_by_label("Reason").fill("the chart stays empty")
+    await page.get_by_role("button", name="Capture").click()
+    await expect(page.get_by_role("heading", name="Messages", exact=True)).to_be_visible()
+    await expect(page.get_by_text("No message yet.")).to_be_visible()
 
 
 async def test_an_open_page_leaves_when_its_user_is_signed_out(chain: Chain) -> None:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from zerotrust.model.traffic_admin import ConnectionQuery, EndConnectionRequest
+from zerotrust.server.dashboard.capture_page import captures_fragment
 from zerotrust.server.dashboard.fragments import Fragment, View
 from zerotrust.server.dashboard.live_page import LivePage, back_to
 from zerotrust.server.dashboard.parts import DashboardParts
@@ -34,6 +35,7 @@ class ConnectionsPage(LivePage):
     ) -> None:
         super().__init__(parts)
         self._clock = clock
+        self.fragments["captures"] = captures_fragment(parts, lambda _view, _capture: True)
         self.fragments["open"] = Fragment(
             "connections_open", self._open, self._version, follows_audit=False
         )

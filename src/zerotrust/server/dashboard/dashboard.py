@@ -17,6 +17,8 @@ from zerotrust.errors import AccessRefused, StateError, ZeroTrustError
 from zerotrust.net.json_api import CallError
 from zerotrust.server.dashboard.agents_pages import AgentPage, AgentsPage
 from zerotrust.server.dashboard.audit_page import AuditPage
+from zerotrust.server.dashboard.capture_page import CapturePage
+from zerotrust.server.dashboard.connection_page import ConnectionPage
 from zerotrust.server.dashboard.connections_page import ConnectionsPage
 from zerotrust.server.dashboard.credentials_page import CredentialsPage
 from zerotrust.server.dashboard.dashboard_templates import CONFIRM_PATH, DashboardTemplates
@@ -29,6 +31,7 @@ from zerotrust.server.dashboard.parts import DashboardParts
 from zerotrust.server.dashboard.people_pages import PeoplePage, PersonPage
 from zerotrust.server.dashboard.requests_page import RequestsPage
 from zerotrust.server.dashboard.revision import Revision
+from zerotrust.server.dashboard.service_page import ServicePage
 from zerotrust.server.dashboard.services_page import ServicesPage
 from zerotrust.server.ops.access_parts import AccessParts
 from zerotrust.server.ops.admin_commands import AdminCommands
@@ -51,7 +54,10 @@ PAGES: Final = (
     AgentsPage,
     AgentPage,
     ServicesPage,
+    ServicePage,
     ConnectionsPage,
+    ConnectionPage,
+    CapturePage,
     RequestsPage,
     PeoplePage,
     PersonPage,

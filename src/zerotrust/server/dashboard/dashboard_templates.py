@@ -80,8 +80,10 @@ class DashboardTemplates:
         Args:
             template: file name of the template without its suffix.
         """
-        path = request.url.path
-        to = path if request.method == "GET" else self.section_of(path)
+        path, query = request.url.path, request.url.query
+        to = self.section_of(path)
+        if request.method == "GET":
+            to = f"{path}?{query}" if query else path
         text = self._environment.get_template(f"{template}.html").render(
             host=host_of(request),
             csrf=csrf.token_of(request),

@@ -56,12 +56,15 @@ class Fragment:
         version: returns another value after each change that no record of the audit log shows. It
             is asked once a second for each open page, so it must cost little.
         follows_audit: each new record of the audit log makes a new version.
+        kept: the rendered fragment is kept until its version changes. It is not where its contents
+            have to be forgotten in time.
     """
 
     template: str
     load: Callable[[View], Awaitable[Mapping[str, Any]]]
     version: Callable[[View], Hashable] = _no_version
     follows_audit: bool = True
+    kept: bool = True
 
     def version_text(self, view: View, revision: int) -> str:
         """Return the version as a short text.
@@ -110,6 +113,8 @@ class RenderedFragments:
             version,
             Markup(body),  # noqa: S704 - rendered with escaping
         )
+        if not fragment.kept:
+            return html
         self._kept[key] = (version, html)
         self._kept.move_to_end(key)
         if len(self._kept) > MAX_RENDERED:

@@ -7,6 +7,8 @@ from typing import Final
 
 from markupsafe import Markup
 
+from zerotrust.http.hex_dump import hex_dump
+
 NO_DATA: Final = "no data"
 _BYTES: Final = ("B", "kB", "MB", "GB", "TB", "PB")
 
@@ -72,6 +74,11 @@ def clock(seconds: float) -> Markup:
     )
 
 
+def dump(hex_digits: str) -> str:
+    """Return the dump of bytes that are given as hexadecimal digits."""
+    return hex_dump(bytes.fromhex(hex_digits))
+
+
 def _digits(number: float) -> str:
     """Return a number with at most one digit behind the point, and none from 10 on."""
     if abs(number) >= 9.95 or number == 0:
@@ -80,6 +87,7 @@ def _digits(number: float) -> str:
 
 
 FILTERS: Final[Mapping[str, Callable[..., str]]] = {
-    one.__name__: one for one in (count, rate, share, size, byte_rate, duration, counted, clock)
+    one.__name__: one
+    for one in (count, rate, share, size, byte_rate, duration, counted, clock, dump)
 }
 """Filters of the templates."""

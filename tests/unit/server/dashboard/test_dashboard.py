@@ -92,6 +92,9 @@ async def test_who_widens_proves_again_and_who_narrows_does_not(
     server.store.clock.now += 901
     page = await anna.get(f"{ADMIN}/people")
     assert page.page.links["confirm that it is you"] == "/confirm?to=%2Fpeople"
+    page = await anna.get(f"{ADMIN}/people/show?user=ben")
+    back = "/confirm?to=%2Fpeople%2Fshow%3Fuser%3Dben"
+    assert page.page.links["confirm that it is you"] == back
     reply = await send(anna, "/people", "/people/invite", user="zoe")
     assert (reply.status, "One more step" in reply.text) == (403, True)
     assert reply.page.links["Confirm that it is you"] == "/confirm?to=%2Fpeople"

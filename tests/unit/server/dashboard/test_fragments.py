@@ -57,6 +57,14 @@ async def test_dashboards_that_ask_at_the_same_time_share_one_rendering() -> Non
     assert all(one is first for one in others)
 
 
+async def test_a_fragment_that_has_to_be_forgotten_is_rendered_each_time() -> None:
+    source, rendered = Source(), RenderedFragments(render)
+    fragment = Fragment("numbers", source.load, source.version, kept=False)
+    for _ in range(2):
+        assert "numbers 1" in await rendered.html("list", fragment, View("/"), 7)
+    assert source.loaded == 2
+
+
 async def test_a_fragment_may_ignore_the_audit_log() -> None:
     source = Source()
     fragment = Fragment("x", source.load, source.version, follows_audit=False)
