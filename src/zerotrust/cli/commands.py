@@ -17,6 +17,7 @@ from zerotrust.cli import (
     audit,
     ca,
     caddy,
+    captures,
     config,
     connections,
     doctor,
@@ -46,6 +47,7 @@ for heading, groups in {
         "grants": grants.app,
         "services": service_list.app,
         "connection": connections.app,
+        "capture": captures.app,
         "audit": audit.app,
     },
     PEOPLE: {

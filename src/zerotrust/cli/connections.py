@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zerotrust.cli.captures import Reason, Time
 from zerotrust.cli.command_group import CommandGroup
 from zerotrust.cli.options import SERVER_FILE, AsJson, Config, Socket
 
@@ -11,8 +12,8 @@ if TYPE_CHECKING:
     from zerotrust.model.traffic_admin import ConnectionInfo
 
 app = CommandGroup(
-    "List and end open connections. They are WebSockets, and requests that have run for more than 3"
-    " seconds. Run these commands on the server's machine."
+    "List, end and capture open connections. They are WebSockets, and requests that have run for"
+    " more than 3 seconds. Run these commands on the server's machine."
 )
 
 
@@ -111,6 +112,32 @@ def end(
     else:
         of_user = f" of {done.user}" if done.user else ""
         typer.echo(f"connection {done.id} to {done.host}{of_user} ended")
+
+
+@app.command()
+def capture(
+    connection_id: Annotated[
+        str, typer.Argument(metavar="ID", help="The ID of a WebSocket in `connection list`.")
+    ],
+    *,
+    reason: Reason,
+    time: Time = "10m",
+    config: Config = SERVER_FILE,
+    socket: Socket = None,
+    as_json: AsJson = False,
+) -> None:
+    """Capture the messages of a WebSocket.
+
+    They are printed as they come. The agent's file must allow it: `access.inspection: payload` of
+    the service. The first 1 KiB of each message is kept, in the server's memory alone. Ctrl-C ends
+    the capture.
+    """
+    from zerotrust.cli import captures
+    from zerotrust.cli.admin_client import question
+    from zerotrust.model.capture_admin import StartCaptureRequest
+
+    wanted = question(StartCaptureRequest, connection=connection_id, reason=reason, time=time)
+    captures.capture(wanted, config=config, socket=socket, as_json=as_json)
 
 
 def frames(one: "ConnectionInfo") -> str:
