@@ -1,11 +1,12 @@
 """Page of one connection, with the captures of its messages."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar
 
 from zerotrust.errors import NotFound
-from zerotrust.model.traffic_admin import ConnectionInfo
 from zerotrust.server.dashboard.capture_page import captures_fragment
+from zerotrust.server.dashboard.connections_page import INTERVAL
 from zerotrust.server.dashboard.fragments import Fragment, View
 from zerotrust.server.dashboard.live_page import LivePage
 from zerotrust.server.dashboard.parts import DashboardParts
@@ -22,20 +23,21 @@ class ConnectionPage(LivePage):
     def __init__(self, parts: DashboardParts) -> None:
         super().__init__(parts)
         self.fragments["connection"] = Fragment(
-            "connection_details", self._details, self._find, follows_audit=False
+            "connection_details", self._details, self._version, follows_audit=False
         )
         self.fragments["captures"] = captures_fragment(
             parts, lambda view, capture: capture.connection == view.get("id")
         )
 
     async def values(self, view: View, visit: Any) -> Mapping[str, Any]:
-        return {"one": self._find(view)}
+        return await self._details(view)
 
-    def _find(self, view: View) -> ConnectionInfo | None:
-        try:
-            return self.parts.commands.connections.connection(view.get("id"))
-        except NotFound:
-            return None
+    def _version(self, _view: View) -> Hashable:
+        any_open = self.parts.commands.connections.any_open
+        return int(time.monotonic() // INTERVAL) if any_open else None
 
     async def _details(self, view: View) -> Mapping[str, Any]:
-        return {"one": self._find(view)}
+        try:
+            return {"one": await self.parts.commands.connections.connection(view.get("id"))}
+        except NotFound:
+            return {"one": None}
