@@ -109,6 +109,8 @@ class Agent:
         self._services.adopt(self._plan(config, Changes()), drain_timeout=0)
         self._services.tracer = make_tracer(config.tracing, "agent")
         self.connections: list[TunnelConnection] = []
+        self._workers = 1
+        self._replacing = asyncio.Lock()
         self._running: set[asyncio.Task[None]] = set()
         self.metrics = AgentMetrics(
             lambda: [one.link.session for one in self.sessions()],
@@ -120,7 +122,7 @@ class Agent:
 
     async def run(self) -> None:
         """Keep connections to the server until this is cancelled."""
-        self._keep(self._config.server.connections)
+        self._keep_connections()
         try:
             # Forever, until the task is cancelled.
             await self._loop.create_future()
@@ -137,6 +139,12 @@ class Agent:
         Raises:
             SetupError: a certificate, the log or the server cannot be used; nothing has changed.
         """
+        async with self._replacing:
+            await self._apply(config, changes)
+        return []
+
+    async def _apply(self, config: AgentConfig, changes: Changes) -> None:
+        """Raises SetupError."""
         endpoint, plan = ServerEndpoint.of(config), self._plan(config, changes)
         moved = "server" in changes.sections or any(
             path in _credentials(config) and not self.renewal.wrote(path) for path in changes.files
@@ -148,7 +156,7 @@ class Agent:
                 if tracer is not None:
                     undo.callback(tracer.end)
             if moved:
-                successors = self.connections[: config.server.connections]
+                successors = self._successors(config, endpoint)
                 for connection in successors:
                     undo.callback(connection.give_up)
                 await _succeed([one for one in successors if one.is_established], endpoint)
@@ -162,16 +170,23 @@ class Agent:
         for connection in self.connections:
             connection.update(plan)
         self._config = config
-        if moved:
-            _log_proxy(endpoint)
-            self.renewal = _renewal(config)
         self._dial(endpoint if moved else self._endpoint)
         if moved:
-            self._keep(config.server.connections)
-            await asyncio.gather(*(connection.hand_over() for connection in successors))
+            await self._move(endpoint, successors)
         if former_tracer is not None and former_tracer is not tracer:
             await former_tracer.close()
-        return []
+
+    async def _move(self, endpoint: ServerEndpoint, successors: Sequence[TunnelConnection]) -> None:
+        """Make the sessions with another server, or with another certificate, current."""
+        _log_proxy(endpoint)
+        self.renewal = _renewal(self._config)
+        for connection in self.connections:
+            if connection not in successors and not connection.retired:
+                connection.retire()
+        fresh = [one.fresh.workers for one in successors if one.fresh is not None]
+        self._workers = fresh[0] if fresh else self._workers
+        self._keep_connections()
+        await asyncio.gather(*(connection.hand_over() for connection in successors))
 
     def status(self) -> AgentStatus:
         """Return the agent's state, its sessions and its services."""
@@ -235,15 +250,25 @@ class Agent:
 
     # ---- connections
 
-    def _keep(self, count: int) -> None:
-        """Keep this number of connections: retire some, or add some."""
-        kept = [connection for connection in self.connections if not connection.retired]
-        for connection in kept[count:]:
-            connection.retire()
-        for number in range(len(kept), count):
+    def _keep_connections(self) -> None:
+        """Keep the configured number of connections to each worker: retire some, or add some."""
+        count = self._config.server.connections
+        wanted = [(worker, number) for worker in range(self._workers) for number in range(count)]
+        kept = set()
+        for connection in self.connections:
+            if connection.retired:
+                continue
+            if (connection.worker, connection.number) in wanted:
+                kept.add((connection.worker, connection.number))
+            else:
+                connection.retire()
+        for worker, number in wanted:
+            if (worker, number) in kept:
+                continue
             connection = TunnelConnection(
                 number,
                 self._endpoint,
+                worker=worker,
                 new_session=self._new_session,
                 tasks=self._tasks,
                 drain_timeout=self._config.hot_reload.drains_for,
@@ -251,7 +276,9 @@ class Agent:
                 allows_more=lambda: any(one.allows_more for one in self.sessions()),
             )
             self.connections.append(connection)
-            task = self._tasks.supervise(connection.run, f"connection {number + 1}")
+            task = self._tasks.supervise(
+                connection.run, f"connection {number + 1} to worker {worker}"
+            )
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
@@ -260,18 +287,51 @@ class Agent:
         endpoint: ServerEndpoint,
         number: int,
         *,
+        worker: int,
         lost: Callable[[ServerSession], None],
         takes_over: bool,
     ) -> ServerSession:
         return ServerSession(
             self._services,
             coalescer=self._coalescer,
-            options=replace(self._options, connection=number),
+            options=replace(self._options, connection=number, worker=worker),
             endpoint=endpoint,
             renewed=self._renewed,
             lost=lost,
+            workers_known=self._workers_known,
             takes_over=takes_over,
         )
+
+    def _workers_known(self, session: ServerSession) -> None:
+        """Keep connections to all workers of the server."""
+        if session.workers != self._workers and session.endpoint.same_server(self._endpoint):
+            self._workers = session.workers
+            self._keep_connections()
+
+    def _successors(self, config: AgentConfig, endpoint: ServerEndpoint) -> list[TunnelConnection]:
+        """Return the connections whose sessions get a successor at this endpoint.
+
+        The workers of another server are not known yet, except for the first one.
+        """
+        workers = self._workers if self._endpoint.same_server(endpoint) else 1
+        return [
+            one
+            for one in self.connections
+            if not one.retired and one.number < config.server.connections and one.worker < workers
+        ]
+
+    async def use_new_certificate(self) -> None:
+        """Replace all sessions: each worker of the server knows only renewals of its own."""
+        async with self._replacing:
+            connections = [one for one in self.connections if one.is_established]
+            try:
+                await _succeed(connections, self._endpoint)
+            except SetupError as error:
+                _log.warning("sessions keep the former certificate", reason=str(error))
+                for connection in connections:
+                    connection.give_up()
+            else:
+                await asyncio.gather(*(connection.hand_over() for connection in connections))
 
     def _dial(self, endpoint: ServerEndpoint) -> None:
         """Dial this server from the next session on."""
@@ -336,6 +396,8 @@ class Agent:
             outcome = self.renewal.store(message)
             if not outcome.refusal:
                 self._dial(ServerEndpoint.of(self._config, self._endpoint.transport))
+                if self._workers > 1:
+                    self._tasks.spawn(self.use_new_certificate(), "use the new certificate")
         except SetupError as error:
             outcome = RenewalOutcome(refusal=str(error))
         if outcome.refusal:

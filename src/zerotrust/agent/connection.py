@@ -61,12 +61,14 @@ class SessionFactory(Protocol):
         endpoint: ServerEndpoint,
         number: int,
         *,
+        worker: int,
         lost: Callable[[ServerSession], None],
         takes_over: bool,
     ) -> ServerSession:
         """Return a session with the server at `endpoint` for the connection of this number.
 
         Args:
+            worker: the worker of the server that it is with.
             lost: called when the session has lost its link.
             takes_over: the session replaces another one, and the caller makes it ready.
         """
@@ -77,6 +79,7 @@ class TunnelConnection:
 
     Args:
         number: 0 for the first connection.
+        worker: the worker of the server to connect to.
         endpoint: the server to dial.
         drain_timeout: seconds that a session with another server than `endpoint` has to end its
             requests.
@@ -93,11 +96,12 @@ class TunnelConnection:
         handed_over: done when another session has become current, or none will any more.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword arguments
         self,
         number: int,
         endpoint: ServerEndpoint,
         *,
+        worker: int = 0,
         new_session: SessionFactory,
         tasks: Tasks,
         drain_timeout: float,
@@ -106,6 +110,7 @@ class TunnelConnection:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.number = number
+        self.worker = worker
         self._endpoint = endpoint
         self._new_session = new_session
         self._tasks = tasks
@@ -119,7 +124,7 @@ class TunnelConnection:
         self.problem = ""
         self._turn = number
         self._direct_return = DirectReturn(
-            lambda endpoint: endpoint.connect_directly(self._turn), tasks
+            lambda endpoint: endpoint.connect_directly(self._turn, worker=worker), tasks
         )
         self._connected_at = 0.0
         self.handed_over: asyncio.Future[None] = self._loop.create_future()
@@ -225,10 +230,10 @@ class TunnelConnection:
         """
         location = endpoint.location(self._turn)
         session = self.fresh = self._new_session(
-            endpoint, self.number, lost=self._lost, takes_over=True
+            endpoint, self.number, worker=self.worker, lost=self._lost, takes_over=True
         )
         try:
-            await endpoint.connect(session.link.as_protocol, self._turn)
+            await endpoint.connect(session.link.as_protocol, self._turn, worker=self.worker)
         except (OSError, TimeoutError) as error:
             self.fresh = None
             raise SetupError(
@@ -286,9 +291,11 @@ class TunnelConnection:
         await self._before_dialling()
         endpoint, turn = self._endpoint, self._turn
         location = endpoint.location(turn)
-        session = self._new_session(endpoint, self.number, lost=self._lost, takes_over=False)
+        session = self._new_session(
+            endpoint, self.number, worker=self.worker, lost=self._lost, takes_over=False
+        )
         try:
-            await endpoint.connect(session.link.as_protocol, turn)
+            await endpoint.connect(session.link.as_protocol, turn, worker=self.worker)
         except (OSError, TimeoutError) as error:
             self._turn += 1
             reason = describe(error)
@@ -348,7 +355,9 @@ class TunnelConnection:
             def endpoint() -> ServerEndpoint:
                 return self._endpoint if self._endpoint.same_server(known) else known
 
-            session.reconnect = Reconnect(session.link, endpoint, self._tasks, turn=self._turn)
+            session.reconnect = Reconnect(
+                session.link, endpoint, self._tasks, turn=self._turn, worker=self.worker
+            )
         session.reconnect.begin()
 
 

@@ -43,6 +43,7 @@ class Reconnect:
         endpoint: returns the server to dial; a certificate may have been renewed since the last
             attempt.
         turn: the server's address to begin with; each attempt takes the next one.
+        worker: the worker of the server that the session is with.
 
     Attributes:
         begins_at: time of the loop before which no attempt starts.
@@ -55,11 +56,13 @@ class Reconnect:
         tasks: Tasks,
         *,
         turn: int = 0,
+        worker: int = 0,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._link = link
         self._endpoint = endpoint
         self._turn = turn
+        self._worker = worker
         self._tasks = tasks
         self._changed = asyncio.Event()
         link.closed.add_done_callback(lambda _: self._changed.set())
@@ -122,7 +125,7 @@ class Reconnect:
         endpoint, turn = self._endpoint(), self._turn
         self._turn += 1
         try:
-            await endpoint.connect(partial(_Connected, self), turn)
+            await endpoint.connect(partial(_Connected, self), turn, worker=self._worker)
         except (OSError, TimeoutError) as error:
             _log.debug(
                 "cannot connect", server=str(endpoint.location(turn)), reason=describe(error)

@@ -5,7 +5,8 @@ import datetime
 import os
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final, Self
 
@@ -35,12 +36,16 @@ class ServerEndpoint:
         tls: the TLS context, with the agent's certificate.
         proxies: the proxies to its addresses.
         transport: chooses between a direct connection and a WebSocket.
+        worker_tls: the TLS contexts for further workers of the server, by number.
     """
 
     locations: tuple[ServerLocation, ...]
     tls: ssl.SSLContext
     transport: TransportSelector
     proxies: Proxies
+    worker_tls: dict[int, ssl.SSLContext] = field(default_factory=dict)
+    make_tls: Callable[[int], ssl.SSLContext] | None = None
+    """Makes the TLS context for a worker."""
 
     @classmethod
     def of(cls, config: AgentConfig, transport: TransportSelector | None = None) -> Self:
@@ -56,12 +61,15 @@ class ServerEndpoint:
         server = config.server
         key_pair_files.complete(Path(server.cert), Path(server.key))
         _check_identity(config)
-        tls = tunnel_client(certificate=server.cert, key=server.key, authority=server.ca_cert)
+        make_tls = partial(
+            tunnel_client, certificate=server.cert, key=server.key, authority=server.ca_cert
+        )
         return cls(
             ServerLocation.all_of(server),
-            tls,
+            make_tls(),
             transport or TransportSelector(server.transport),
             Proxies.of(server, os.environ),
+            make_tls=lambda worker: make_tls(worker=worker),
         )
 
     def location(self, turn: int) -> ServerLocation:
@@ -78,8 +86,13 @@ class ServerEndpoint:
         addresses = {(location.host, location.port) for location in self.locations}
         return any((one.host, one.port) in addresses for one in other.locations)
 
-    async def connect(self, protocol: Callable[[], asyncio.Protocol], turn: int) -> None:
+    async def connect(
+        self, protocol: Callable[[], asyncio.Protocol], turn: int, *, worker: int = 0
+    ) -> None:
         """Connect a new protocol to `location(turn)`; in every second round with small segments.
+
+        Args:
+            worker: the worker of the server to connect to.
 
         Raises:
             OSError: the connection failed; a ProxyError if that is because of the proxy.
@@ -88,13 +101,14 @@ class ServerEndpoint:
         await self.location(turn).connect(
             protocol,
             self.transport,
-            tls=self.tls,
+            tls=self._tls(worker),
+            worker=worker,
             connect_timeout=NEXT_TIMEOUT if len(self.locations) > 1 else CONNECT_TIMEOUT,
             proxies=self.proxies,
             small_segments=self._small_segments(turn),
         )
 
-    async def connect_directly(self, turn: int) -> asyncio.Transport:
+    async def connect_directly(self, turn: int, *, worker: int = 0) -> asyncio.Transport:
         """Return a new connection to `location(turn)`, made without a WebSocket.
 
         Raises:
@@ -102,11 +116,26 @@ class ServerEndpoint:
         """
         return await self.location(turn).connect_directly(
             asyncio.Protocol,
-            tls=self.tls,
+            tls=self._tls(worker),
             connect_timeout=CONNECT_TIMEOUT,
             proxies=self.proxies,
             small_segments=self._small_segments(turn),
         )
+
+    def _tls(self, worker: int) -> ssl.SSLContext:
+        """Return the TLS context for a worker.
+
+        Raises:
+            ConnectionError: a certificate can't be used any more.
+        """
+        if not worker or self.make_tls is None:
+            return self.tls
+        if worker not in self.worker_tls:
+            try:
+                self.worker_tls[worker] = self.make_tls(worker)
+            except PkiError as error:
+                raise ConnectionError(str(error)) from error
+        return self.worker_tls[worker]
 
     def _small_segments(self, turn: int) -> bool:
         return turn // len(self.locations) % 2 == 1

@@ -67,6 +67,7 @@ class ServerLocation(NamedTuple):
         connect_timeout: float,
         proxies: Proxies,
         small_segments: bool = False,
+        worker: int = 0,
     ) -> asyncio.Transport:
         """Connect a new protocol by TLS, by a way that `transport` selects; return its transport.
 
@@ -90,6 +91,7 @@ class ServerLocation(NamedTuple):
                 server_name=self.server_name,
                 proxy=proxies.choose(self.web_server.host, self.web_server.port),
                 small_segments=small_segments,
+                worker=worker,
             ),
         )
 

@@ -63,12 +63,14 @@ class ServerSession:
     Args:
         renewed: called with the server's answer to a request for a certificate.
         lost: called when the session has lost its link and waits for another one.
+        workers_known: called with this session when `workers` is known.
         takes_over: the session replaces another one. Its connection sends READY when that one is
             released; otherwise the session sends READY as soon as it is established.
 
     Attributes:
         was_established: the handshake of the session succeeded.
         endpoint: the server that the session is with.
+        workers: the number of workers that the server has.
         reconnect: connects the session again; set by its connection.
         ends_at: time of the loop at which the connection closes the session, even if streams are
             open; set by its connection.
@@ -81,7 +83,7 @@ class ServerSession:
         released: done when the server opens no more streams in this session.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword arguments
         self,
         services: Services,
         *,
@@ -90,6 +92,7 @@ class ServerSession:
         endpoint: ServerEndpoint,
         renewed: Callable[[Renewed], None],
         lost: Callable[["ServerSession"], None],
+        workers_known: Callable[["ServerSession"], None] = lambda _: None,
         takes_over: bool = False,
     ) -> None:
         self._services = services
@@ -97,6 +100,7 @@ class ServerSession:
         self._running: set[Exchange] = set()
         self._renewed = renewed
         self.lost = lost
+        self._workers_known = workers_known
         self._takes_over = takes_over
         self._leaving = False
         self._refuses = False
@@ -108,6 +112,7 @@ class ServerSession:
         self.link = TunnelLink(coalescer, dialer=True, sink=self, options=options)
         self.was_established = False
         self.endpoint = endpoint
+        self.workers = 1
         self.reconnect: Reconnect | None = None
         self.ends_at = math.inf
         self.said_farewell = False
@@ -210,6 +215,9 @@ class ServerSession:
         if not self._takes_over:
             self.link.session.send(Ready())
         self._note_published()
+        assert isinstance(peer, Welcome)
+        self.workers = peer.workers or 1
+        self._workers_known(self)
 
     def opened(self, stream: Stream, payload: bytes, *, end: bool) -> StreamSink | None:
         if self._refuses:

@@ -14,6 +14,8 @@ from zerotrust.http.head import RequestHead, ResponseHead
 from zerotrust.http.headers import tokens
 
 TUNNEL_PATH: Final = b"/.0trust/tunnel"
+WORKER_QUERY: Final = b"worker="
+"""Before the number of a worker, in the query."""
 PROTOCOL: Final = b"0trust-tunnel-v1"
 KEY_BYTES: Final = 16
 
@@ -22,12 +24,18 @@ _VERSION: Final = b"13"
 _FIELD: Final = re.compile(rb"(?im)^sec-websocket-(key|version|protocol|accept): ([^\r]*)\r$")
 
 
-def request(host: bytes, key: bytes) -> bytes:
-    """Return the client's request; `key` has KEY_BYTES random bytes."""
+def request(host: bytes, key: bytes, *, worker: int = 0) -> bytes:
+    """Return the client's request.
+
+    Args:
+        key: KEY_BYTES random bytes.
+        worker: the worker of the server to connect to.
+    """
+    target = b"%b?%b%d" % (TUNNEL_PATH, WORKER_QUERY, worker) if worker else TUNNEL_PATH
     return (
         b"GET %b HTTP/1.1\r\nHost: %b\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Key: %b\r\nSec-WebSocket-Version: %b\r\nSec-WebSocket-Protocol: %b\r\n\r\n"
-        % (TUNNEL_PATH, host, base64.b64encode(key), _VERSION, PROTOCOL)
+        % (target, host, base64.b64encode(key), _VERSION, PROTOCOL)
     )
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from zerotrust.errors import PkiError
 from zerotrust.model.service import ServiceTls
-from zerotrust.tunnel.codes import ALPN
+from zerotrust.tunnel.codes import ALPN, WORKER_ALPN
 
 HTTP: Final = "http/1.1"
 _VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
@@ -35,14 +35,17 @@ def tunnel_server(
     return _tunnel(context, certificate, key, authority)
 
 
-def tunnel_client(*, certificate: str, key: str, authority: str) -> ssl.SSLContext:
+def tunnel_client(*, certificate: str, key: str, authority: str, worker: int = 0) -> ssl.SSLContext:
     """Return the agent's context: the server's certificate must have the expected name.
+
+    Args:
+        worker: the worker of the server to connect to.
 
     Raises:
         PkiError: a file is missing, unreadable or does not fit the others.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.set_alpn_protocols([ALPN])
+    context.set_alpn_protocols([ALPN, f"{WORKER_ALPN}{worker}"] if worker else [ALPN])
     return _tunnel(context, certificate, key, authority)
 
 

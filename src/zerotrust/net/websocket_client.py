@@ -24,7 +24,7 @@ class WebServer(NamedTuple):
     name: str
 
 
-async def dial_websocket(
+async def dial_websocket(  # noqa: PLR0913 - keyword arguments
     protocol: Callable[[], asyncio.Protocol],
     *,
     web_server: WebServer,
@@ -33,6 +33,7 @@ async def dial_websocket(
     server_name: str,
     proxy: Proxy | None = None,
     small_segments: bool = False,
+    worker: int = 0,
 ) -> asyncio.Transport:
     """Connect a new protocol to the server behind a web server, by TLS inside a WebSocket.
 
@@ -42,13 +43,14 @@ async def dial_websocket(
         connect_timeout: seconds for all of it.
         tls: settings of the inner TLS, which authenticates both ends.
         server_name: expected name in the server's certificate.
+        worker: the worker of the server to connect to.
 
     Raises:
         OSError: the web server does not answer or has no tunnel, or the inner TLS failed.
     """
     opened: asyncio.Future[WebSocketTransport] = asyncio.get_running_loop().create_future()
     host, port, name = web_server
-    connection = WebSocketConnection(_authority(name, port), opened)
+    connection = WebSocketConnection(_authority(name, port), opened, worker=worker)
     try:
         async with asyncio.timeout(connect_timeout):
             await dial(

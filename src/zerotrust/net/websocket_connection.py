@@ -17,21 +17,25 @@ class WebSocketConnection(BufferedChannel):
     Args:
         authority: value of Host.
         opened: gets the transport in the WebSocket, or the error.
+        worker: the worker of the server to connect to.
     """
 
-    __slots__ = ("_authority", "_head", "_key", "_opened", "_websocket")
+    __slots__ = ("_authority", "_head", "_key", "_opened", "_websocket", "_worker")
 
-    def __init__(self, authority: bytes, opened: asyncio.Future[WebSocketTransport]) -> None:
+    def __init__(
+        self, authority: bytes, opened: asyncio.Future[WebSocketTransport], *, worker: int = 0
+    ) -> None:
         super().__init__(WriteCoalescer(asyncio.get_running_loop()))
         self._authority = authority
         self._opened = opened
+        self._worker = worker
         self._key = secrets.token_bytes(websocket_handshake.KEY_BYTES)
         self._head = b""
         self._websocket: WebSocketTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.send(websocket_handshake.request(self._authority, self._key))
+        self.send(websocket_handshake.request(self._authority, self._key, worker=self._worker))
 
     def data_received(self, data: bytes) -> None:
         if self._websocket is not None:

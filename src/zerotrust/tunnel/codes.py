@@ -4,6 +4,8 @@ from enum import IntEnum
 from typing import Final
 
 ALPN: Final = "0trust/1"
+WORKER_ALPN: Final = f"{ALPN}/worker-"
+"""With the number of a worker behind it: an offer that asks for this worker (section 13)."""
 VERSION: Final = 1
 
 POLICY: Final = "policy"
@@ -16,6 +18,7 @@ LARGE_HEADS: Final = "large_heads"
 ACCESS: Final = "access"
 REPORTS: Final = "reports"
 HEALTH: Final = "health"
+WORKERS: Final = "workers"
 CAPABILITIES: Final = (
     POLICY,
     LISTEN_ON,
@@ -27,6 +30,7 @@ CAPABILITIES: Final = (
     ACCESS,
     REPORTS,
     HEALTH,
+    WORKERS,
 )
 """Extensions of the first revision that this implementation has (section 3)."""
 
@@ -84,6 +88,7 @@ class Code(IntEnum):
     NOT_RESUMED = 18
     WITHDRAWN = 19
     CONNECT_TIMEOUT = 20
+    WRONG_WORKER = 21
 
     @classmethod
     def _missing_(cls, value: object) -> "Code":

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from zerotrust.errors import RemoteProtocolError
-from zerotrust.tunnel.codes import CAPABILITIES, RESUME, VERSION, Code, FrameType
+from zerotrust.tunnel.codes import CAPABILITIES, RESUME, VERSION, WORKERS, Code, FrameType
 from zerotrust.tunnel.messages import MAX_HELLO_BYTES, Hello, Resume, Welcome, decode
 from zerotrust.tunnel.resume import REPLAY_BYTES
 from zerotrust.tunnel.window import DEFAULT_WINDOW, MAX_UNCONSUMED_BYTES
@@ -37,6 +37,9 @@ class SessionOptions:
         instance: 32 hexadecimal digits that all sessions of one agent process share (dialers).
         connection: number of this session among those of the instance; it replaces an older one
             (dialers).
+        worker: number of the acceptor's worker that the session is for (dialers), or of this worker
+            (acceptors).
+        workers: number of the acceptor's workers (acceptors).
     """
 
     software: str = ""
@@ -52,6 +55,8 @@ class SessionOptions:
     max_unwritten_bytes: int = MAX_UNWRITTEN_BYTES
     instance: str = ""
     connection: int = 0
+    worker: int = 0
+    workers: int = 1
 
 
 def hello(options: SessionOptions, resume: Resume | None = None) -> bytes:
@@ -64,6 +69,7 @@ def hello(options: SessionOptions, resume: Resume | None = None) -> bytes:
         max_streams=options.max_streams,
         instance=options.instance or None,
         connection=options.connection,
+        worker=options.worker or None,
         resume=resume,
     ).encode()
 
@@ -89,6 +95,7 @@ def welcome(
         resume_timeout=options.resume_timeout if resumable else 0.0,
         resumed=received is not None,
         received=received or 0,
+        workers=options.workers if options.workers > 1 else None,
     ).encode()
 
 
@@ -97,17 +104,28 @@ def common(options: SessionOptions, peer: Hello | Welcome) -> frozenset[str]:
     return frozenset(options.capabilities) & frozenset(peer.capabilities)
 
 
-def read_hello(kind: int, payload: bytes) -> Hello:
+def read_hello(kind: int, payload: bytes, options: SessionOptions) -> Hello:
     """Return the HELLO in the dialer's first frame.
 
     Raises:
-        RemoteProtocolError: it is not HELLO, or the two ends have no version in common.
+        RemoteProtocolError: it is not HELLO, the two ends have no version in common, or the session
+            is for another worker.
     """
     _check(kind, FrameType.HELLO, payload)
     peer = decode(Hello, payload)
     if VERSION not in peer.versions:
         raise RemoteProtocolError(
             f"the agent speaks versions {peer.versions}, this server {VERSION}", wire=Code.VERSION
+        )
+    if options.workers > 1 and WORKERS not in peer.capabilities:
+        raise RemoteProtocolError(
+            "this server has several workers, which the agent does not know: update the agent",
+            wire=Code.VERSION,
+        )
+    if (peer.worker or 0) != options.worker:
+        raise RemoteProtocolError(
+            f"the session is for worker {peer.worker or 0}, this is worker {options.worker}",
+            wire=Code.WRONG_WORKER,
         )
     return peer
 

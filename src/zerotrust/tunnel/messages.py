@@ -6,6 +6,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from zerotrust.errors import RemoteProtocolError
 from zerotrust.model.base import parse_service_host
+from zerotrust.model.workers import MAX_WORKERS
 from zerotrust.tunnel.binary import MAX_REASON_BYTES, printable
 from zerotrust.tunnel.codes import FrameType
 
@@ -83,6 +84,8 @@ class Hello(Message):
     """Process of the agent. Its sessions exist side by side."""
     connection: int = Field(default=0, ge=0, le=255)
     """Number of the session within the instance; a newer session with it replaces this one."""
+    worker: int | None = Field(default=None, ge=0, lt=MAX_WORKERS)
+    """Worker of the acceptor that the session is for; 0 if it is missing."""
     resume: Resume | None = None
 
 
@@ -102,6 +105,8 @@ class Welcome(Message):
     resumed: bool = False
     received: Count = 0
     """Number of counted frames that the acceptor has received, if the session was resumed."""
+    workers: int | None = Field(default=None, ge=1, le=MAX_WORKERS)
+    """Number of the acceptor's workers; 1 if it is missing."""
 
 
 class ControlMessage(Message):

@@ -685,7 +685,7 @@ class Session:
             self._secret = peer.secret or ""
             resume_timeout = peer.resume_timeout
         else:
-            peer = read_hello(kind, payload)
+            peer = read_hello(kind, payload, self._options)
             self.capabilities = common(self._options, peer)
             if peer.resume is not None and RESUME in self.capabilities:
                 self._sink.resume(peer.resume)
@@ -717,7 +717,9 @@ class Session:
             return []
         kind, _, _, payload = frames[0]
         if kind == FrameType.CLOSE:
-            self._end(*unpack_reason(payload), EndedBy.PEER)
+            code, reason = unpack_reason(payload)
+            if code is not Code.WRONG_WORKER:  # another connection may find the right one
+                self._end(code, reason, EndedBy.PEER)
             return []
         peer = read_welcome(kind, payload)
         assert self.resumption is not None

@@ -318,10 +318,10 @@ async def test_an_error_in_a_connection_costs_one_attempt(
         [OverflowError("date value out of range"), ValueError("bad"), KeyError("bad")],
     )
 
-    async def faulty(self: ServerEndpoint, *said: Any) -> None:
+    async def faulty(self: ServerEndpoint, *said: Any, **more: Any) -> None:
         if faults:
             raise faults.pop()
-        await connect(self, *said)
+        await connect(self, *said, **more)
 
     monkeypatch.setattr(ServerEndpoint, "connect", faulty)
     with capture_logs() as logs:

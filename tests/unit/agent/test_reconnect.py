@@ -42,7 +42,9 @@ class Server:
         self.protocols: list[asyncio.Protocol] = []
         self.answer: Callable[[], Any] = self.refuse
 
-    async def connect(self, protocol: Callable[[], asyncio.Protocol], turn: int) -> None:
+    async def connect(
+        self, protocol: Callable[[], asyncio.Protocol], turn: int, *, worker: int = 0
+    ) -> None:
         self.turns.append(turn)
         await self.answer()
         made = protocol()

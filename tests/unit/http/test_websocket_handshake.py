@@ -7,7 +7,13 @@ from websockets.utils import accept_key
 
 from zerotrust.errors import HttpError
 from zerotrust.http.head import parse_request, parse_response
-from zerotrust.http.websocket_handshake import KEY_BYTES, refusal, request, response_block
+from zerotrust.http.websocket_handshake import (
+    KEY_BYTES,
+    TUNNEL_PATH,
+    refusal,
+    request,
+    response_block,
+)
 
 KEY = bytes(range(KEY_BYTES))
 REQUEST = request(b"tunnel.example.com", KEY)
@@ -64,3 +70,9 @@ def test_other_responses_are_refused(old: bytes, new: bytes, reason: str) -> Non
     assert old in answer()
     found = refusal(parse_response(answer().replace(old, new)), KEY)
     assert found is not None and found.startswith(reason)
+
+
+def test_the_query_names_a_further_worker() -> None:
+    assert parse_request(REQUEST).target == TUNNEL_PATH
+    asked = request(b"tunnel.example.com", KEY, worker=3)
+    assert parse_request(asked).target == b"/.0trust/tunnel?worker=3"

@@ -14,7 +14,7 @@ from tests.support.tunnel import (
     server,
 )
 from zerotrust.tunnel.binary import pack_reason
-from zerotrust.tunnel.codes import CAPABILITIES, Code, FrameType
+from zerotrust.tunnel.codes import CAPABILITIES, WORKERS, Code, FrameType
 from zerotrust.tunnel.frames import encode
 from zerotrust.tunnel.messages import Hello, Welcome, decode
 from zerotrust.tunnel.session import Phase, SessionOptions
@@ -146,3 +146,25 @@ def test_phase() -> None:
     owner.session.close(Code.NO_ERROR)
     phases.append(owner.session.phase)
     assert phases == [Phase.HANDSHAKE, Phase.OPEN, Phase.CLOSED]
+
+
+def test_a_session_is_for_one_worker_of_the_acceptor() -> None:
+    options = SessionOptions(worker=2, workers=4)
+    pair = joined(server_options=options, agent_options=SessionOptions(worker=2))
+    assert isinstance(pair.agent.peer, Welcome) and pair.agent.peer.workers == 4
+    plain = joined().agent.peer
+    assert isinstance(plain, Welcome) and plain.workers is None
+    for wanted in (None, 1):
+        owner = Owner(dialer=False, options=options)
+        known = {"capabilities": [WORKERS], "worker": wanted}
+        owner.feed(message(T.HELLO, HELLO.model_copy(update=known)))
+        assert reason_of(owner)[0] is Code.WRONG_WORKER
+
+
+def test_an_agent_that_does_not_know_workers_is_refused() -> None:
+    owner = Owner(dialer=False, options=SessionOptions(workers=2))
+    owner.feed(message(T.HELLO, HELLO))
+    assert reason_of(owner) == (
+        Code.VERSION,
+        "this server has several workers, which the agent does not know: update the agent",
+    )

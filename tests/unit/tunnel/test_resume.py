@@ -290,6 +290,15 @@ def test_an_acknowledgement_without_its_number_breaks_the_protocol() -> None:
     assert reason_of(pair.server) == (Code.PROTOCOL_ERROR, "ACK needs 8 bytes")
 
 
+def test_another_worker_does_not_end_the_session() -> None:
+    pair = joined()
+    cut(pair)
+    ask(pair)
+    pair.agent.feed(encode(T.CLOSE, 0, 0, Code.WRONG_WORKER.to_bytes(2, "big") + b"worker 1"))
+    assert pair.agent.over is None
+    assert not pair.agent.session.attached
+
+
 def test_a_refusal_ends_the_session() -> None:
     pair = joined()
     _, _, _, far_ear = opened(pair)
