@@ -84,6 +84,10 @@ class HttpListener:
         """
         return await listen_plain(address, self._connection, key=key, beside=beside)
 
+    def handed(self, *, key: str) -> PlainListening:
+        """Accept connections that another process hands over (`PlainListening.take`)."""
+        return PlainListening([], self._connection, key=key)
+
     async def drain(self, seconds: float) -> None:
         """Wait at most `seconds` until running requests have ended.
 

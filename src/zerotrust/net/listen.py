@@ -117,7 +117,7 @@ class PlainListening:
             late = list(_queued(listening))
             listening.close()
             for connection in late:
-                self._take(connection)
+                self.take(connection)
         await asyncio.gather(*self._connecting)
 
     def _watch(self, listening: socket.socket) -> None:
@@ -137,9 +137,10 @@ class PlainListening:
                 )
                 self._failures.note(error=describe(error))
                 return
-            self._take(connection)
+            self.take(connection)
 
-    def _take(self, connection: socket.socket) -> None:
+    def take(self, connection: socket.socket) -> None:
+        """Serve an accepted connection, or close it."""
         protocol = self._factory()
         if protocol is None:
             connection.close()
@@ -169,11 +170,11 @@ async def listen_plain(
     Raises:
         SetupError: the address can't be used.
     """
-    return PlainListening(_bind_all(address, key=key, beside=beside), factory, key=key)
+    return PlainListening(bind_all(address, key=key, beside=beside), factory, key=key)
 
 
-class TlsListener:
-    """Accepts TLS connections. The loop's own server hides the reason of a failed handshake.
+class LimitedListener:
+    """Accepts connections whose clients are unknown, and limits those that are not served yet.
 
     Args:
         refused: called with the address of a client and the reason why its handshake failed.
@@ -182,16 +183,7 @@ class TlsListener:
         handshakes: limiter of the running handshakes.
     """
 
-    def __init__(
-        self,
-        *,
-        context: ssl.SSLContext,
-        factory: Factory,
-        refused: Callable[[str, str], None],
-        tasks: Tasks,
-    ) -> None:
-        self._context = context
-        self._factory = factory
+    def __init__(self, *, refused: Callable[[str, str], None], tasks: Tasks) -> None:
         self._refused = refused
         self._tasks = tasks
         self.handshakes = HandshakeLimiter()
@@ -203,14 +195,10 @@ class TlsListener:
         Raises:
             SetupError: the address can't be used.
         """
-        sockets = _bind_all(address, key=key, beside=beside)
+        sockets = bind_all(address, key=key, beside=beside)
         return TlsListening(
             sockets, [self._tasks.spawn(self._accept(one), "accept agents") for one in sockets]
         )
-
-    def reconfigure(self, context: ssl.SSLContext) -> None:
-        """Use this context for new handshakes; open connections stay."""
-        self._context = context
 
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -221,29 +209,40 @@ class TlsListener:
                 self._refused("-", describe(error))
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
-            self._tasks.spawn(self._handshake(connection, address[0], address[1]), "tls handshake")
+            self.take(connection, address[0], address[1])
             # One connection a turn, so that open connections do not wait for many new ones.
             await asyncio.sleep(0)
 
-    def accept(self, websocket: WebSocketTransport, host: str) -> None:
-        """Accept TLS inside a WebSocket of a client at this address, as a connection."""
-        handshake = partial(
-            start_tls, websocket.as_transport(), self._factory, tls=self._context, server_name=None
-        )
-        self._tasks.spawn(
-            self._limited(handshake, websocket.abort, host, f"{host} (WebSocket)"), "tls handshake"
-        )
+    def take(self, connection: socket.socket, host: str, port: int) -> None:
+        """Serve an accepted connection of a client at this address."""
+        self._begin(partial(self._serve, connection), connection.close, host, f"{host}:{port}")
 
-    async def _handshake(self, connection: socket.socket, host: str, port: int) -> None:
-        handshake = partial(
-            aiofastnet.connect_accepted_socket,
-            asyncio.get_running_loop(),
-            self._factory,
-            connection,
-            ssl=self._context,
-            ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
-        )
-        await self._limited(handshake, connection.close, host, f"{host}:{port}")
+    def take_handed(self, connection: socket.socket) -> None:
+        """Serve a connection that another process has accepted."""
+        try:
+            host, port = connection.getpeername()[:2]
+        except OSError:  # the client has gone
+            connection.close()
+        else:
+            connection.setblocking(False)
+            self.take(connection, host, port)
+
+    def _begin(
+        self,
+        handshake: Callable[[], Awaitable[object]],
+        refuse: Callable[[], None],
+        host: str,
+        peer: str,
+    ) -> None:
+        self._tasks.spawn(self._limited(handshake, refuse, host, peer), "tls handshake")
+
+    async def _serve(self, connection: socket.socket) -> None:
+        """Serve a connection; return when its client is known.
+
+        Raises:
+            OSError: the handshake failed.
+        """
+        raise NotImplementedError
 
     async def _limited(
         self,
@@ -294,6 +293,46 @@ class TlsListener:
             )
 
 
+class TlsListener(LimitedListener):
+    """Accepts TLS connections. The loop's own server hides the reason of a failed handshake.
+
+    Args:
+        refused: as in `LimitedListener`.
+    """
+
+    def __init__(
+        self,
+        *,
+        context: ssl.SSLContext,
+        factory: Factory,
+        refused: Callable[[str, str], None],
+        tasks: Tasks,
+    ) -> None:
+        super().__init__(refused=refused, tasks=tasks)
+        self._context = context
+        self._factory = factory
+
+    def reconfigure(self, context: ssl.SSLContext) -> None:
+        """Use this context for new handshakes; open connections stay."""
+        self._context = context
+
+    def accept(self, websocket: WebSocketTransport, host: str) -> None:
+        """Accept TLS inside a WebSocket of a client at this address, as a connection."""
+        handshake = partial(
+            start_tls, websocket.as_transport(), self._factory, tls=self._context, server_name=None
+        )
+        self._begin(handshake, websocket.abort, host, f"{host} (WebSocket)")
+
+    async def _serve(self, connection: socket.socket) -> None:
+        await aiofastnet.connect_accepted_socket(
+            asyncio.get_running_loop(),
+            self._factory,
+            connection,
+            ssl=self._context,
+            ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
+        )
+
+
 def _network_text(network: bytes) -> str:
     return (
         str(ipaddress.ip_address(network))
@@ -320,7 +359,12 @@ class TlsListening:
             listening.close()
 
 
-def _bind_all(address: str, *, key: str, beside: Listening | None) -> list[socket.socket]:
+def bind_all(address: str, *, key: str, beside: Listening | None) -> list[socket.socket]:
+    """Return sockets listening at an address, as `listen_plain` and `LimitedListener` need them.
+
+    Raises:
+        SetupError: the address can't be used.
+    """
     previous = beside.sockets if beside is not None else ()
     made: list[socket.socket] = []
     try:

@@ -1,6 +1,6 @@
 """HTTP endpoint of the metrics and the health: `GET /metrics` and `GET /healthz`."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from prometheus_client import Metric
@@ -17,12 +17,17 @@ MAX_CONNECTIONS: Final = 32
 """Concurrent connections. The address may be open to a network."""
 
 
+Merge = Callable[[bytes], Awaitable[bytes]]
+"""Adds the metrics of other processes to those of this one, both in Prometheus' text format."""
+
+
 class MetricsEndpoint:
     """Serves the metrics and the health of this process, also during an overload.
 
     Args:
         collect: returns the current metrics.
         health: returns the health in one word.
+        merge: adds the metrics of other processes to these; None without any.
 
     Attributes:
         listener: its HTTP listener.
@@ -36,8 +41,10 @@ class MetricsEndpoint:
         *,
         coalescer: WriteCoalescer,
         tasks: Tasks,
+        merge: Merge | None = None,
     ) -> None:
         self.collect = collect
+        self._merge = merge
         self._health = health
         # One call for each connection, so that a client that reads no answers keeps at most one in
         # memory.
@@ -73,8 +80,15 @@ class MetricsEndpoint:
         await self.listen(None)
         self.listener.close()
 
+    def text(self) -> bytes:
+        """Return the metrics of this process."""
+        return text(self.collect())
+
     async def _metrics(self, _call: Call) -> Reply:
-        return Reply(text(self.collect()), media_type=MEDIA_TYPE)
+        found = self.text()
+        return Reply(
+            found if self._merge is None else await self._merge(found), media_type=MEDIA_TYPE
+        )
 
     async def _healthz(self, _call: Call) -> Reply:
         return Reply({"status": self._health()})

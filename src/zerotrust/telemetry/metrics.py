@@ -45,7 +45,12 @@ def limits(values: Mapping[str, float]) -> Metric:
 def text(metrics: Iterable[Metric]) -> bytes:
     """Return these metrics as text, with those of the process: memory, CPU, descriptors (Linux
     only)."""
-    return generate_latest(_CollectedMetrics([*metrics, *_PROCESS.collect()]))
+    return rendered([*metrics, *_PROCESS.collect()])
+
+
+def rendered(metrics: Iterable[Metric]) -> bytes:
+    """Return exactly these metrics as text."""
+    return generate_latest(_CollectedMetrics(list(metrics)))
 
 
 class _CollectedMetrics(Collector):
