@@ -218,11 +218,12 @@ class Stack:
         if self._has_api_port:
             await wait_port(self.api.port, process=self.server, host=self.api.address)
         if self._with_caddy:
-            await wait_port(self.https_port, process=self.server, host=self.api.address)
-            await eventually(self.caddy_root.exists, "Caddy has made its root certificate")
-            self._caddy = Entrypoint(
-                self.https_port, root=self.caddy_root, address=self.api.address
-            )
+            await self._wait_caddy()
+
+    async def _wait_caddy(self) -> None:
+        await wait_port(self.https_port, process=self.server, host=self.api.address)
+        await eventually(self.caddy_root.exists, "Caddy has made its root certificate")
+        self._caddy = Entrypoint(self.https_port, root=self.caddy_root, address=self.api.address)
 
     async def wait_agent(self, agent: Agent) -> None:
         """Wait until the agent's services are published."""

@@ -23,15 +23,19 @@ class Edge:
 
     Args:
         secret: the value by which Caddy proves itself to the server, see `render`.
+        elsewhere: another process of the server runs and configures Caddy.
     """
 
-    def __init__(self, config: ServerConfig, secret: str | None = None) -> None:
+    def __init__(
+        self, config: ServerConfig, secret: str | None = None, *, elsewhere: bool = False
+    ) -> None:
         self._config, self._secret = config, secret
+        self._elsewhere = elsewhere
         self._caddy: CaddyProcess | ExternalCaddy | None = None
 
     async def __aenter__(self) -> Self:
         mode = self._config.caddy.mode
-        if mode != "none" and self._caddy is None:
+        if mode != "none" and self._caddy is None and not self._elsewhere:
             kind = CaddyProcess if mode == "managed" else ExternalCaddy
             self._caddy = await kind(self._config, self._secret).__aenter__()
         return self

@@ -28,6 +28,9 @@ ROUTE_ID: Final = "zerotrust-route"
 PROXY_ID: Final = "zerotrust-proxy"
 SERVER: Final = "zerotrust"
 HTTP_SERVER: Final = "zerotrust_http"
+TUNNEL_PATH: Final = "/.0trust/tunnel"
+WORKER_QUERY: Final = "worker"
+OWN_PATHS: Final = "/.0trust/*"
 PERMISSION_PATH: Final = "/.0trust/tls-permission"
 DEFAULT_ADMIN: Final = "localhost:2019"
 
@@ -94,7 +97,7 @@ def sends_edge_time(config: ServerConfig) -> bool:
 def is_ours(document: object) -> bool:
     """Return True if this configuration of Caddy was rendered by us."""
     try:
-        return bool(document["apps"]["http"]["servers"][SERVER]["routes"][0]["@id"] == ROUTE_ID)  # type: ignore[index]
+        return bool(document["apps"]["http"]["servers"][SERVER]["routes"][-1]["@id"] == ROUTE_ID)  # type: ignore[index]
     except (KeyError, IndexError, TypeError):
         return False
 
@@ -135,7 +138,10 @@ def _https_server(config: ServerConfig, secret: str) -> Json:
             {"match": {"sni_regexp": {"pattern": _deep_private_names()}}, "drop": True},
             {},
         ],
-        "routes": [{"@id": ROUTE_ID, "handle": _handlers({"@id": PROXY_ID, **proxy})}],
+        "routes": [
+            *_worker_routes(config, secret),
+            {"@id": ROUTE_ID, "handle": _handlers({"@id": PROXY_ID, **proxy})},
+        ],
     }
 
 
@@ -150,8 +156,51 @@ def _http_server(config: ServerConfig, secret: str) -> Json:
         "protocols": ["h1"],
         **_limits(),
         "automatic_https": {"disable": True},
-        "routes": [{"handle": _handlers(_proxy(config, secret))}],
+        "routes": [*_worker_routes(config, secret), {"handle": _handlers(_proxy(config, secret))}],
     }
+
+
+def _worker_routes(config: ServerConfig, secret: str) -> list[Json]:
+    """Return the routes that lead to certain workers, where there are several.
+
+    A tunnel of an agent goes to the worker that it names. The server's own pages are served by the
+    first worker that runs: it alone counts the attempts at them, and the dashboard stays with it.
+    """
+    if config.server.worker_count == 1:
+        return []
+    upstreams = _upstreams(config)
+    routes = [
+        _route_to(
+            [{"path": [TUNNEL_PATH], "query": {WORKER_QUERY: [str(index)]}}],
+            {**_proxy(config, secret), "upstreams": [one]},
+        )
+        for index, one in enumerate(upstreams)
+        if index  # tunnels without a number go to the first worker
+    ]
+    own: list[Json] = [{"path": [OWN_PATHS]}]
+    if config.access is not None:
+        hosts = (config.access.auth_host, config.access.admin_host)
+        own.append({"host": [host for host in hosts if host is not None]})
+    first = _proxy(config, secret)
+    first["load_balancing"]["selection_policy"] = {"policy": "first"}
+    # Without it, the first one would be tried again and again while it does not run.
+    first["health_checks"] = {"passive": {"fail_duration": "1s"}}
+    return [*routes, _route_to(own, first)]
+
+
+def _route_to(match: list[Json], proxy: Json) -> Json:
+    return {"match": match, "handle": _handlers(proxy), "terminal": True}
+
+
+def _upstreams(config: ServerConfig) -> list[Json]:
+    """Return the addresses of the server, one for each worker."""
+    workers = config.server.worker_count
+    addresses = (
+        [config.api_address]
+        if workers == 1
+        else [config.worker_address(index) for index in range(workers)]
+    )
+    return [{"dial": _dial("api.listen_addr", address)} for address in addresses]
 
 
 def _handlers(proxy: Json) -> list[Json]:
@@ -177,15 +226,24 @@ def _proxy(config: ServerConfig, secret: str) -> Json:
 
     Caddy overwrites `X-Forwarded-Proto` of clients.
     """
-    address = config.api_address
     fields = {"X-Real-IP": ["{http.vars.client_ip}"]}
     if sends_edge_time(config):
         fields[EDGE_TIME] = ["{http.request.duration_ms}"]
-    if not address.startswith("unix:"):
+    if not config.api_address.startswith("unix:"):
         fields[_PROOF_FIELD] = [secret]
+    balancing: Json = {
+        "try_duration": "20s",
+        "try_interval": "250ms",
+        "retry_match": [{"method": ["NEVER"]}],
+    }
+    upstreams = _upstreams(config)
+    if len(upstreams) > 1:
+        # Not the one with the fewest connections: a worker that does not run has none.
+        balancing["selection_policy"] = {"policy": "round_robin"}
+        balancing["try_interval"] = "50ms"
     return {
         "handler": "reverse_proxy",
-        "upstreams": [{"dial": _dial("api.listen_addr", address)}],
+        "upstreams": upstreams,
         "headers": {"request": {"set": fields}},
         # Caddy always flushes responses without a length, and server-sent events, at once. With -1,
         # it would write head and body of each small response separately.
@@ -193,11 +251,7 @@ def _proxy(config: ServerConfig, secret: str) -> Json:
         "stream_close_delay": "24h",
         # A request waits while our server restarts (server.ops.restart_gate). Caddy tries again
         # only if it could not connect. It never sends a request twice.
-        "load_balancing": {
-            "try_duration": "20s",
-            "try_interval": "250ms",
-            "retry_match": [{"method": ["NEVER"]}],
-        },
+        "load_balancing": balancing,
         "transport": {
             "protocol": "http",
             "compression": False,

@@ -6,6 +6,7 @@ Each option of `run` other than `--config` takes precedence over the file.
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ from zerotrust.cli.command_group import CommandGroup
 from zerotrust.cli.options import SERVER_FILE, AsJson, Config, Socket
 
 if TYPE_CHECKING:
+    from zerotrust.config.load import Loaded
     from zerotrust.model.server import ServerConfig
 
 app = CommandGroup("Run the public server.")
@@ -48,7 +50,7 @@ def run(
     startup.ignore_reload_signal()
     from zerotrust.config.load import load_server
     from zerotrust.net import loop
-    from zerotrust.server.app import serve
+    from zerotrust.server.identity.worker_slot import WorkerSlot
 
     overrides = startup.overrides(
         {
@@ -60,10 +62,24 @@ def run(
             "logging.level": log_level,
         }
     )
-    loaded = load_server(config, overrides=overrides)
-    startup.show_warnings(loaded.warnings)
+    slot = WorkerSlot.of(os.environ)
+
+    def read(_last: object = None) -> "Loaded[ServerConfig]":
+        loaded = load_server(config, overrides=overrides)
+        return loaded if slot is None else replace(loaded, config=slot.config(loaded.config))
+
+    loaded = read()
     startup.configure_logging(loaded.config.logging)
-    loop.run(serve(loaded, lambda _last: load_server(config, overrides=overrides)))
+    if slot is None:
+        startup.show_warnings(loaded.warnings)
+        if loaded.config.server.worker_count > 1:
+            from zerotrust.server.supervisor import supervise
+
+            loop.run(supervise(loaded, read, sys.argv[1:]))
+            return
+    from zerotrust.server.app import serve
+
+    loop.run(serve(loaded, read, slot))
 
 
 @app.command()

@@ -48,16 +48,17 @@ class Database:
         self.migration = migration
         """The migration that opening it has run, if any."""
         self.shared = shared
-        """Other servers may use it at the same time."""
+        """Other servers, or other workers of this one, may use it at the same time."""
 
     @classmethod
-    def open(cls, url: str, *, folder: Path = Path()) -> "Database":
+    def open(cls, url: str, *, folder: Path = Path(), shared: bool = False) -> "Database":
         """Connect to a database; create or migrate it. This may take seconds.
 
         Args:
             url: `sqlite:////var/lib/0trust/state.db` (a fourth slash for an absolute path) or
                 `postgresql://user@host/name`.
             folder: for the backup of a PostgreSQL database before it is migrated.
+            shared: other processes of this server use it, too.
 
         Raises:
             StateError: the URL is invalid, or the database cannot be opened or is of a newer
@@ -82,7 +83,7 @@ class Database:
         except BaseException:
             engine.dispose()
             raise
-        return cls(engine, name, migration, shared=file is None)
+        return cls(engine, name, migration, shared=shared or file is None)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Session]:

@@ -53,6 +53,7 @@ def compile_policy(  # noqa: PLR0913 - the parts of a policy
     country_of: CountryOf = no_country,
     limits: Sequence[Middleware] = (),
     before: Policy | None = None,
+    workers: int = 1,
 ) -> Policy:
     """Return the compiled policy of a service. Without routes, all requests pass.
 
@@ -62,11 +63,12 @@ def compile_policy(  # noqa: PLR0913 - the parts of a policy
         limits: handlers after all others, for requests that go to a backend.
         before: the policy that this one replaces. Handlers with the same configuration are reused,
             with their counts and remembered logins.
+        workers: number of processes that share the limits.
 
     Raises:
         ConfigError: a key or the contents of a file are invalid; the message begins with the place.
     """
-    builder = _Builder(secret, country_of, before)
+    builder = _Builder(secret, country_of, before, workers)
     front = [
         builder.make(handler, f"global_middleware[{i}]")
         for i, handler in enumerate(global_middleware)
@@ -96,10 +98,13 @@ def _chain(handlers: Sequence[Middleware | None]) -> MiddlewareChain:
 class _Builder:
     """Builds handlers, or reuses those of the previous policy."""
 
-    def __init__(self, secret: bytes, country_of: CountryOf, before: Policy | None) -> None:
+    def __init__(
+        self, secret: bytes, country_of: CountryOf, before: Policy | None, workers: int
+    ) -> None:
         self.made: list[tuple[model.Handler, Middleware]] = []
         self._secret = secret
         self._country_of = country_of
+        self._workers = workers
         self._reusable = list(before.made) if before is not None else []
 
     def make(self, config: model.Handler, where: str) -> Middleware | None:
@@ -109,7 +114,7 @@ class _Builder:
                 self.made.append((config, handler))
                 return handler
         try:
-            built = _build(config, self._secret, self._country_of)
+            built = _build(config, self._secret, self._country_of, self._workers)
         except ValueError as error:
             raise ConfigError(f"{where}: {error}") from None
         if built is not None:
@@ -118,7 +123,7 @@ class _Builder:
 
 
 def _build(  # noqa: C901 - one line a kind
-    handler: model.Handler, secret: bytes, country_of: CountryOf
+    handler: model.Handler, secret: bytes, country_of: CountryOf, workers: int
 ) -> Middleware | None:
     match handler:
         case model.ReverseProxy():
@@ -126,7 +131,7 @@ def _build(  # noqa: C901 - one line a kind
         case model.Headers():
             return HeadersMiddleware(handler.config)
         case model.RateLimit():
-            return RateLimitMiddleware(handler.config)
+            return RateLimitMiddleware(handler.config, workers)
         case model.IpAllow():
             return IpFilterMiddleware(handler.config.allowed_ips, allow=True)
         case model.IpDeny():

@@ -13,11 +13,15 @@ from zerotrust.middleware.header_edits import Edit
 from zerotrust.middleware.interface import Answer, Request
 from zerotrust.model.middleware_settings import RateLimitConfig
 from zerotrust.model.rates import parse_rate
+from zerotrust.model.workers import share
 from zerotrust.routing.match import folded, values_of
 
 
 class RateLimitMiddleware:
     """Handler that counts requests by key.
+
+    Args:
+        workers: number of processes that share the rate.
 
     Attributes:
         rate: the rate limiter.
@@ -25,9 +29,9 @@ class RateLimitMiddleware:
 
     __slots__ = ("_by_service", "_field", "_policy", "rate")
 
-    def __init__(self, config: RateLimitConfig) -> None:
+    def __init__(self, config: RateLimitConfig, workers: int = 1) -> None:
         count, seconds = parse_rate(config.rate)
-        self.rate = CellRate(count, seconds, config.burst)
+        self.rate = CellRate(count, seconds * workers, share(config.burst or count, workers))
         self._policy = b'RateLimit-Policy: "default";q=%d;w=%d\r\n' % (count, seconds)
         self._by_service = config.key == "service"
         self._field = (

@@ -8,6 +8,7 @@ from zerotrust.limits.gcra import CellRate
 from zerotrust.middleware.client_address import UNREADABLE
 from zerotrust.middleware.interface import Answer, Request
 from zerotrust.model.rates import parse_rate
+from zerotrust.model.workers import share
 from zerotrust.routing.match import values_of
 
 _REFUSED = Answer(
@@ -59,6 +60,7 @@ class HandshakeLimit:
 
     Args:
         rate: as written, such as `10/s`.
+        workers: number of processes that share the rate.
 
     Attributes:
         rate: as written.
@@ -67,15 +69,15 @@ class HandshakeLimit:
 
     __slots__ = ("cells", "rate")
 
-    def __init__(self, rate: str) -> None:
+    def __init__(self, rate: str, workers: int = 1) -> None:
         count, seconds = parse_rate(rate)
         self.rate = rate
-        self.cells = CellRate(count, seconds)
+        self.cells = CellRate(count, seconds * workers, share(count, workers))
 
     @classmethod
-    def of(cls, rate: str, before: "HandshakeLimit | None") -> "HandshakeLimit":
+    def of(cls, rate: str, before: "HandshakeLimit | None", workers: int = 1) -> "HandshakeLimit":
         """Return the limit; `before`, with its counts, where that has the same rate."""
-        return before if before is not None and before.rate == rate else cls(rate)
+        return before if before is not None and before.rate == rate else cls(rate, workers)
 
     def request(self, request: Request, now: float) -> Answer | None:
         if request.fields.upgrade is None or self in request.counted:

@@ -1,11 +1,12 @@
 """Limits of the server: requests, memory, event-loop lag, certificates."""
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
 from pydantic import AfterValidator, Field
 
 from zerotrust.model.base import Duration, Model
 from zerotrust.model.rates import ByteSize, parse_byte_size
+from zerotrust.model.workers import share
 
 MIN_MEMORY: Final = 1024 * 1024
 
@@ -59,6 +60,21 @@ class Limits(Model):
     """Maximum new certificates per week for host names under wildcard grants below one registered
     domain, for example `example.com`. Let's Encrypt accepts 50. Raise both limits if your
     certificate authority accepts more."""
+
+    def shared(self, workers: int) -> Self:
+        """Return the limits of one of several workers: its share of those for the whole server."""
+        if workers == 1:
+            return self
+        return self.model_copy(
+            update={
+                "requests": share(self.requests, workers),
+                "requests_per_agent": share(self.requests_per_agent, workers),
+                "memory": str(max(share(self.memory_bytes, workers), MIN_MEMORY)),
+                "memory_per_agent": str(
+                    max(share(self.memory_per_agent_bytes, workers), MIN_MEMORY)
+                ),
+            }
+        )
 
     @property
     def memory_bytes(self) -> int:

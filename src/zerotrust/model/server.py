@@ -15,6 +15,7 @@ from zerotrust.model.logging import HotReload, Logging
 from zerotrust.model.metrics import Metrics
 from zerotrust.model.network import Network
 from zerotrust.model.tracing import Tracing
+from zerotrust.model.workers import MAX_WORKERS, processors
 
 _STREAMS: Final = ("stdout", "stderr")
 _API: Final = "127.0.0.1:9443"
@@ -45,9 +46,19 @@ class AgentListenerConfig(Model):
     ca_file: str = "/config/certs/ca.crt"
     """Certificate of the authority. The server accepts only agents whose certificate it signed."""
 
+    workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)] | Literal["auto"] = 1
+    """Number of server processes, which share the work on several processors. `auto`: one for each
+    processor. More than one need a unix socket as `api.listen_addr`, and agents that know workers.
+    See [workers](../workers.md). A change needs a restart."""
+
     resume_timeout: Annotated[Duration, Field(le=3600.0)] = 60.0
     """Time for which a session is kept after its connection was lost, with its requests and
     WebSockets, so that the agent can resume it. 0 keeps none."""
+
+    @property
+    def worker_count(self) -> int:
+        """Return the number of workers."""
+        return self.workers if isinstance(self.workers, int) else processors()
 
 
 class ProxyApi(Model):
@@ -272,6 +283,43 @@ class ServerConfig(Model):
     hot_reload: HotReload = HotReload()
     """Reload of the configuration and the certificates."""
 
+    @field_validator("api")
+    @classmethod
+    def _workers_have_sockets(cls, value: ProxyApi, info: ValidationInfo) -> ProxyApi:
+        server, address = info.data.get("server"), value.listen_addr
+        if server is None or server.workers == 1 or address is None:
+            return value  # an invalid one is reported itself
+        if not address.startswith("unix:"):
+            raise ValueError(
+                "several workers (server.workers) need a unix socket each: set api.listen_addr to"
+                " unix:/PATH, or server.workers to 1"
+            )
+        return value
+
+    @field_validator("caddy")
+    @classmethod
+    def _workers_have_named_sockets(cls, value: Caddy, info: ValidationInfo) -> Caddy:
+        server, api = info.data.get("server"), info.data.get("api")
+        if server is None or server.workers == 1 or api is None:
+            return value
+        if value.mode != "managed" and api.listen_addr is None:
+            raise ValueError(
+                f"mode {value.mode}: several workers (server.workers) need a unix socket each: set"
+                " api.listen_addr to unix:/PATH, or server.workers to 1"
+            )
+        return value
+
+    @field_validator("access_log")
+    @classmethod
+    def _workers_have_files(cls, value: AccessLog, info: ValidationInfo) -> AccessLog:
+        server = info.data.get("server")
+        if server is not None and server.workers != 1 and value.output in _STREAMS:
+            raise ValueError(
+                f"output: several workers (server.workers) would mix their lines on {value.output}:"
+                " use a file; each worker writes one of its own"
+            )
+        return value
+
     @field_validator("access_log")
     @classmethod
     def _files_differ(cls, value: AccessLog, info: ValidationInfo) -> AccessLog:
@@ -294,6 +342,10 @@ class ServerConfig(Model):
         if self.api.listen_addr is not None:
             return self.api.listen_addr
         return f"unix:{self.socket_path('api')}" if self.caddy.mode == "managed" else _API
+
+    def worker_address(self, worker: int) -> str:
+        """Return the address of the proxy API of one of several workers."""
+        return f"{self.api_address}.{worker}"
 
     @property
     def trusted_proxies(self) -> Sequence[Network]:

@@ -34,8 +34,8 @@ from zerotrust.model.database import DatabaseConfig
 from zerotrust.model.password_hash import REFERENCE_SPEED, HashSpeed
 from zerotrust.model.server import ServerConfig
 from zerotrust.net.channel import describe
+from zerotrust.net.descriptor_passing import ParentChannel, Take
 from zerotrust.net.http_listener import HttpListener
-from zerotrust.net.json_api import JsonApi
 from zerotrust.net.listen import Listening
 from zerotrust.net.loop import descriptor_limit
 from zerotrust.net.metrics_endpoint import MetricsEndpoint
@@ -62,13 +62,21 @@ from zerotrust.server.identity.authorization import Authorization
 from zerotrust.server.identity.enrollment_api import EnrollmentEndpoint
 from zerotrust.server.identity.join_tokens import JoinTokens
 from zerotrust.server.identity.server_certificate import websocket_hosts
+from zerotrust.server.identity.worker_slot import (
+    ADMIN,
+    AGENTS,
+    METRICS,
+    PERMISSION,
+    READY,
+    WorkerSlot,
+)
 from zerotrust.server.ops import admin, tls_permission
-from zerotrust.server.ops.admin import AdminChannel
+from zerotrust.server.ops.admin import AdminChannel, Endpoints
 from zerotrust.server.ops.admin_commands import AdminCommands
+from zerotrust.server.ops.all_workers import build_commands
 from zerotrust.server.ops.capture_admin import CaptureAdmin
 from zerotrust.server.ops.certificate_budget import CertificateBudget
 from zerotrust.server.ops.certificate_maintenance import TICK, CertificateMaintenance
-from zerotrust.server.ops.connection_admin import ConnectionAdmin
 from zerotrust.server.ops.descriptors import api_connections
 from zerotrust.server.ops.load_sampler import LoadSampler
 from zerotrust.server.ops.metrics import ServerMetrics
@@ -77,6 +85,7 @@ from zerotrust.server.ops.restart_gate import RestartGate
 from zerotrust.server.ops.service_admin import ServiceAdmin
 from zerotrust.server.ops.tls_permission import TlsPermission
 from zerotrust.server.ops.traffic_history import TrafficHistory
+from zerotrust.server.ops.worker_peers import WorkerPeers, worker_endpoints
 from zerotrust.server.proxy.captures import Captures
 from zerotrust.server.proxy.ingress import Ingress
 from zerotrust.server.proxy.load_shedding import LoadShedding
@@ -101,29 +110,43 @@ Listen = Callable[[str, Listening | None], Awaitable[Listening]]
 """Listens at an address, beside the listener that it replaces."""
 
 
-async def serve(loaded: Loaded[ServerConfig], read: Read[ServerConfig]) -> None:
+async def serve(
+    loaded: Loaded[ServerConfig], read: Read[ServerConfig], slot: WorkerSlot | None = None
+) -> None:
     """Run the server until it is cancelled: then it drains, unless it is cancelled again.
 
     Args:
         read: reads the configuration again when it changes or on SIGHUP; differences are then
             applied.
+        slot: place of this process among the workers of the server; None if it is the only one.
 
     Raises:
         SetupError: the database, an address, certificate or Caddy can't be used.
     """
     config = loaded.config
     async with AsyncExitStack() as stack:
-        database = open_database(config.state)
+        database = open_database(config.state, shared=slot is not None)
         stack.callback(database.close)
         tasks = Tasks()
         stack.push_async_callback(tasks.close)
-        server = Server(config, database, tasks, hash_speed=await measure_hash_speed())
+        handed = None if slot is None else _handed(slot)
+        server = Server(
+            config,
+            database,
+            tasks,
+            hash_speed=await measure_hash_speed(),
+            slot=slot or WorkerSlot(0, 1),
+            handed=handed,
+        )
         stack.push_async_callback(server.close)
         await server.start()
         reloading = tasks.spawn(
             Reloader(loaded, read=read, apply=server.apply, tasks=tasks).run(), "reload"
         )
         _log.info("server ready", agents=config.server.listen_addr, api=config.api_address)
+        if handed is not None:
+            await asyncio.sleep(0)  # for the reloader, which handles SIGHUP from now on
+            handed.tell(READY)
         try:
             await asyncio.Event().wait()
         finally:
@@ -131,10 +154,21 @@ async def serve(loaded: Loaded[ServerConfig], read: Read[ServerConfig]) -> None:
             await server.drain()
 
 
+def _handed(slot: WorkerSlot) -> ParentChannel:
+    """Return the channel to the parent, whose end ends this process, too."""
+    this = asyncio.current_task()
+    assert this is not None
+    return ParentChannel(slot.descriptor, ended=this.cancel)
+
+
 class Server:
     """Builds and owns the parts of a server, with its listeners and the edge.
 
     `start` begins to serve, `apply` applies another configuration, `close` ends everything.
+
+    Args:
+        slot: place of this process among the workers of the server.
+        handed: takes connections from the parent; None without one.
 
     Attributes:
         registry: sessions of the agents, and their services.
@@ -158,14 +192,12 @@ class Server:
         tasks: Tasks,
         *,
         hash_speed: HashSpeed = REFERENCE_SPEED,
+        slot: WorkerSlot = WorkerSlot(0, 1),  # noqa: B008 - immutable
+        handed: ParentChannel | None = None,
     ) -> None:
-        authority = load_authority(config)
-        context, secret = (
-            _tls_context(config, authority),
-            load_proxy_secret(Path(config.proxy_secret_file)),
-        )
-        coalescer = WriteCoalescer(asyncio.get_running_loop())
-        self._config, self._tasks, self._proxy_secret = config, tasks, secret
+        authority, coalescer = load_authority(config), WriteCoalescer(asyncio.get_running_loop())
+        self._config, self._tasks, self._slot, self._handed = config, tasks, slot, handed
+        self._proxy_secret = load_proxy_secret(Path(config.proxy_secret_file))
 
         # Agents: who may connect, and which host names each may serve.
         self.authorization = Authorization(any_host=config.unsafe_agents_may_claim_any_host)
@@ -179,6 +211,7 @@ class Server:
             secret=secrets.token_bytes(32),
             hash_speed=hash_speed,
             hosts_checked=self._record_refused_hosts,
+            workers=slot.count,
         )
         self.sessions = SessionControl(self.registry, registrar, self.authorization)
         self._agent_directory = AgentDirectory(
@@ -199,9 +232,11 @@ class Server:
             renew_certificate=self._renews(authority),
             offers_http=_offers_http(config),
             resume_timeout=config.server.resume_timeout,
+            worker=slot.index,
+            workers=slot.count,
         )
         self.agent_listener = AgentListener(
-            context,
+            _tls_context(config, authority),
             registry=self.registry,
             acceptor=self.acceptor,
             enrollment=self._enrollment,
@@ -235,15 +270,18 @@ class Server:
 
         # Commands of administrators: the admin API and the dashboard carry out the same ones.
         self._join_tokens = JoinTokens(config.server)
-        commands = AdminCommands(
+        peers = None if handed is None else WorkerPeers(lambda: slot.other_sockets(self._config))
+        commands, own_commands = build_commands(
             self._agent_directory,
             self.sessions,
             self._audit,
             self._join_tokens,
             ServiceAdmin(self.registry, self._load_shedding, lambda: self.access.service),
-            connections=ConnectionAdmin(lambda: self.registry.sessions, self._audit),
+            live=lambda: self.registry.sessions,
             captures=CaptureAdmin(Captures(self._audit, tasks), self.registry, self.ingress),
             traffic=TrafficHistory(lambda: self.registry.sessions, self.ingress, tasks),
+            slot=slot,
+            peers=peers,
         )
 
         # People, and who may enter; only with the section `access`.
@@ -279,13 +317,17 @@ class Server:
             most=lambda: tls_permission.MAX_CONNECTIONS,
         )
 
-        # The admin API, for administrators of this machine.
-        self._admin = HttpListener(
-            coalescer,
-            self._admin_api(commands, tasks),
-            tasks,
-            name="admin.socket",
-            most=lambda: admin.MAX_CONNECTIONS,
+        # The admin API, for administrators of this machine; and one for the other workers.
+        self._admin = self._admin_listener("admin.socket", commands, coalescer)
+        self._worker_admin = (
+            self._admin
+            if handed is None
+            else self._admin_listener(
+                "admin socket of the worker",
+                own_commands,
+                coalescer,
+                worker_endpoints(own_commands.connections, lambda: self.metrics.text()),  # noqa: PLW0108 - made later
+            )
         )
 
         # Metrics, access log, traces.
@@ -308,22 +350,27 @@ class Server:
             lambda: metrics.health,
             coalescer=coalescer,
             tasks=tasks,
+            merge=None if peers is None else peers.add_metrics,
         )
         listeners["metrics"] = self.metrics.listener
 
         # Caddy, restarts, and what is done from time to time.
-        self._edge = Edge(config, self._proxy_secret.text)
+        self._edge = Edge(config, self._proxy_secret.text, elsewhere=handed is not None)
         self._listen: dict[str, Listen] = {
             "server.listen_addr": self._listen_for_agents,
             "api.listen_addr": partial(_listen_plain, self._api, "api.listen_addr"),
             "caddy.permission_addr": partial(
                 _listen_plain, self._permission_api, "caddy.permission_addr"
             ),
-            "admin.socket": partial(_listen_plain, self._admin, "admin.socket"),
+            "admin.socket": partial(_listen_plain, self._worker_admin, "admin.socket"),
         }
         self._listening: dict[str, Listening] = {}
-        self._restart_gate = RestartGate(self.registry, Path(config.state.dir) / "served")
-        self._maintenance = CertificateMaintenance(self.sessions, renewed=self._use_new_certificate)
+        self._restart_gate = RestartGate(
+            self.registry, slot.file(Path(config.state.dir) / "served")
+        )
+        self._maintenance = CertificateMaintenance(
+            self.sessions, renewed=self._use_new_certificate, renews=slot.is_first
+        )
         tasks.spawn(self._maintain_certificates(), "certificate maintenance")
         if database.shared:
             tasks.spawn(self._agent_directory.follow(), "follow other servers")
@@ -344,7 +391,9 @@ class Server:
             undo.pop_all()
         self.ingress.roots = _roots(self._config)
         self.ingress.edge_times = sends_edge_time(self._config)
-        for key, address in _addresses(self._config).items():
+        if self._handed is not None:
+            self._handed.start(self._takers())
+        for key, address in self._addresses(self._config).items():
             if key == "api.listen_addr":
                 await self._restart_gate.wait()
                 self.registry.forget_lost(self.authorization.may_serve)
@@ -352,9 +401,12 @@ class Server:
                     # A Caddy that runs has to know it before it sends a request.
                     await self._edge.__aenter__()
             self._listening[key] = await self._listen[key](address, None)
-        await self.metrics.listen(self._config.metrics.listen_addr)
+        await self._listen_for_metrics(self._config)
         await self._edge.__aenter__()
-        await self._audit.note("server.started", {"version": __version__, **self._trust_settings()})
+        if self._slot.is_first:
+            await self._audit.note(
+                "server.started", {"version": __version__, **self._trust_settings()}
+            )
 
     async def apply(self, config: ServerConfig, changes: Changes) -> list[str]:
         """Apply another configuration.
@@ -380,8 +432,8 @@ class Server:
             if "logging" in changes.sections:
                 logs.configure(config.logging)
                 undo.callback(logs.configure, self._config.logging)
-            await self.metrics.listen(config.metrics.listen_addr)
-            undo.push_async_callback(self.metrics.listen, self._config.metrics.listen_addr)
+            await self._listen_for_metrics(config)
+            undo.push_async_callback(self._listen_for_metrics, self._config)
             await self._edge.apply(config)
             undo.pop_all()
         issuer_before = _issuer_serial(self._agent_directory.authority)
@@ -400,12 +452,13 @@ class Server:
                 "caddy.http_port: applies to http-only services when their agents reconnect"
             )
         self._config = config
-        if _issuer_serial(authority) != issuer_before:
+        if self._slot.is_first and _issuer_serial(authority) != issuer_before:
             await self._audit.note("authority.changed", {"issuer": _issuer_serial(authority)})
-        await self._audit.note(
-            "configuration.applied",
-            {"settings": changes.keys, "files": changes.files, **self._access_settings()},
-        )
+        if self._slot.is_first:
+            await self._audit.note(
+                "configuration.applied",
+                {"settings": changes.keys, "files": changes.files, **self._access_settings()},
+            )
         return waiting
 
     async def drain(self) -> None:
@@ -418,8 +471,11 @@ class Server:
         _log.info("draining", drain_timeout=timeout)
         self._restart_gate.save()
         self.access.drain()
+        if self._handed is not None:
+            self._handed.refuse(AGENTS)
         for key in ("api.listen_addr", "server.listen_addr"):
-            await self._listening.pop(key).close()
+            if key in self._listening:
+                await self._listening.pop(key).close()
         await self._api.drain(timeout)
         self.agent_listener.depart()
         await self._api.ended(FAREWELL)
@@ -427,9 +483,11 @@ class Server:
     async def close(self) -> None:
         """End everything: Caddy first, so that its requests still get answers."""
         await self._edge.__aexit__(None, None, None)
+        if self._handed is not None:
+            self._handed.close()
         for listening in self._listening.values():
             await listening.close()
-        for listener in (self._admin, self._permission_api, self._api):
+        for listener in (self._admin, self._worker_admin, self._permission_api, self._api):
             listener.close()
         await self.access.close()
         await self.metrics.close()
@@ -438,13 +496,28 @@ class Server:
         # Last: the requests that were broken off are observed, too.
         await self._observers.close()
 
-    # ---- applying a configuration
+    def _admin_listener(
+        self,
+        name: str,
+        commands: AdminCommands,
+        coalescer: WriteCoalescer,
+        more: Endpoints | None = None,
+    ) -> HttpListener:
+        """Return a listener of the admin API.
 
-    def _admin_api(self, commands: AdminCommands, tasks: Tasks) -> JsonApi:
-        """Return the admin API, which machines call by the ingress."""
-        channel = AdminChannel(commands, self._audit, tasks, access=lambda: self.access.service)
-        self.ingress.admin_api = channel.api
-        return channel.api
+        Args:
+            more: further endpoints.
+        """
+        channel = AdminChannel(
+            commands, self._audit, self._tasks, access=lambda: self.access.service, more=more
+        )
+        if more is None:
+            self.ingress.admin_api = channel.api  # which machines call by the ingress
+        return HttpListener(
+            coalescer, channel.api, self._tasks, name=name, most=lambda: admin.MAX_CONNECTIONS
+        )
+
+    # ---- applying a configuration
 
     def _reconfigure(
         self, config: ServerConfig, authority: Authority | None, context: ssl.SSLContext
@@ -484,13 +557,35 @@ class Server:
         self, config: ServerConfig, undo: AsyncExitStack
     ) -> dict[str, Listening]:
         """Listen at the addresses that have changed."""
-        before = _addresses(self._config)
+        before = self._addresses(self._config)
         found: dict[str, Listening] = {}
-        for key, address in _addresses(config).items():
+        for key, address in self._addresses(config).items():
             if address != before[key]:
                 found[key] = await self._listen[key](address, self._listening[key])
                 undo.push_async_callback(found[key].close)
         return found
+
+    def _addresses(self, config: ServerConfig) -> dict[str, str]:
+        """Return the addresses at which this process listens itself."""
+        found = _addresses(config)
+        if self._handed is None:
+            return found
+        return {key: found[key] for key in ("api.listen_addr", "admin.socket")}
+
+    def _takers(self) -> dict[bytes, Take]:
+        """Return what takes the connections that the parent hands over, by listener."""
+        plain = {
+            ADMIN: (self._admin, "admin.socket"),
+            METRICS: (self.metrics.listener, "metrics.listen_addr"),
+            PERMISSION: (self._permission_api, "caddy.permission_addr"),
+        }
+        takers = {name: listener.handed(key=key).take for name, (listener, key) in plain.items()}
+        return {AGENTS: self.agent_listener.take, **takers}
+
+    async def _listen_for_metrics(self, config: ServerConfig) -> None:
+        """Raises SetupError."""
+        if self._handed is None:
+            await self.metrics.listen(config.metrics.listen_addr)
 
     async def _listen_for_agents(self, address: str, beside: Listening | None) -> Listening:
         return self.agent_listener.listen(address, beside=beside)
@@ -565,8 +660,11 @@ def _unknown(changes: Changes) -> list[str]:
     return [key for key in changes.keys if key.partition(".")[0] not in _APPLIED]
 
 
-def open_database(state: DatabaseConfig) -> Database:
+def open_database(state: DatabaseConfig, *, shared: bool = False) -> Database:
     """Open the server's database and migrate it; create its folder where there is none.
+
+    Args:
+        shared: other workers of this server use it, too.
 
     Raises:
         StateError: it can't be used, a newer program wrote it, or other users may replace files in
@@ -585,7 +683,7 @@ def open_database(state: DatabaseConfig) -> Database:
         raise StateError(f"state.dir: {refusal}")
     for warning in warnings:
         _log.warning("state.dir is not safe", reason=warning)
-    database = Database.open(state.database, folder=folder)
+    database = Database.open(state.database, folder=folder, shared=shared)
     if database.migration is not None:
         say = _log.warning if database.migration.risky else _log.info
         say(str(database.migration), database=database.name)

@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.support.inprocess_stack import (
     dialling,
     serving,
 )
+from tests.support.inprocess_workers import serving_workers
 from tests.support.ports import closed_port, free_port
 from tests.support.waiting import eventually
 from zerotrust.agent import app, connection, enrollment_client
@@ -33,6 +35,7 @@ from zerotrust.pki.ca_directory import create_authority, issue_agent
 from zerotrust.server.agents.registry import Registry
 from zerotrust.server.identity.authorization import NothingRevoked
 from zerotrust.telemetry import logs
+from zerotrust.tunnel.codes import Code
 from zerotrust.tunnel.session import Session
 
 pytestmark = pytest.mark.anyio
@@ -576,3 +579,28 @@ async def test_clock_skew_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
         async with serving(files, files.server(authority=issuer)), dialling(files.agent()):
             await eventually(told, "the agent says what is wrong")
+
+
+async def test_an_agent_keeps_sessions_with_all_workers(files: StackFiles) -> None:
+    backend = Backend("one")
+    own = files.agent(
+        {"hostname": ONE, "backend": f"127.0.0.1:{backend.port}"}, server={"connections": 2}
+    )
+    async with backend.listening(), serving_workers(files) as workers, dialling(own) as running:
+        await eventually(lambda: workers.sessions() == [2, 2], "it has two with each", 20)
+        for worker, server in enumerate(workers.servers):
+            await eventually(lambda: ONE in server.registry.by_host, "it is published")  # noqa: B023
+            assert (await workers.get(worker, ONE)).startswith(b"HTTP/1.1 200")
+
+        before = [server.registry.sessions for server in workers.servers]
+        await running.agent.use_new_certificate()
+        await eventually(lambda: workers.sessions() == [2, 2], "the old ones end", 20)
+        after = [server.registry.sessions for server in workers.servers]
+        assert not any(set(one) & set(other) for one, other in zip(before, after, strict=True))
+        assert (await workers.get(1, ONE)).startswith(b"HTTP/1.1 200")
+
+        first = workers.servers[0]
+        first.acceptor.options = replace(first.acceptor.options, workers=1)
+        for session in first.registry.sessions:
+            session.link.close_session(Code.GOING_AWAY, "with fewer workers")
+        await eventually(lambda: workers.sessions() == [2, 0], "it leaves the other one", 20)

@@ -77,7 +77,8 @@ def test_unsupported_settings_raise(case: Path) -> None:
     assert "response_buffers" not in keys
     assert ("read_idle_timeout", -1) not in found
     assert document["apps"]["pki"]["certificate_authorities"]["local"]["install_trust"] is False
-    first, *others = [{**proxy, "@id": None} for proxy in proxies(document)]
+    servers = document["apps"]["http"]["servers"].values()
+    first, *others = [[{**proxy, "@id": None} for proxy in proxies(server)] for server in servers]
     assert all(other == first for other in others), "http and https are carried alike"
     assert len([key for key in keys if key == "@id"]) == 2, "ids are unique in Caddy"
     assert all(policy["issuers"] for policy in document["apps"]["tls"]["automation"]["policies"])

@@ -94,6 +94,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Any, ...]]]:
 
     monkeypatch.setattr("zerotrust.server.app.serve", serve)
     monkeypatch.setattr("zerotrust.agent.app.serve", serve)
+    monkeypatch.setattr("zerotrust.server.supervisor.supervise", serve)
     monkeypatch.setattr("zerotrust.net.loop.run", run)
     monkeypatch.setattr(logs, "configure", lambda logging: calls.append(("logs", logging)))
     monkeypatch.delenv("LOG_LEVEL", raising=False)

@@ -12,6 +12,7 @@ from tests.unit.cli.conftest import Ask
 from zerotrust.cli import systemd
 from zerotrust.cli.main import status
 from zerotrust.cli.systemd import SERVER, SystemdService
+from zerotrust.server.identity.worker_slot import VARIABLE, WorkerSlot
 
 
 def test_the_server_with_every_option(
@@ -24,7 +25,8 @@ def test_the_server_with_every_option(
     files = ["--cert", "a", "--key", "b", "--ca", "/c"]
     options = ["--listen", ":2", "--api", "127.0.0.1:3", "--log-level", "DEBUG"]
     assert status(["server", "run", "--config", "server.yaml", *files, *options]) == 0
-    (_, logging), (loaded, read) = started
+    (_, logging), (loaded, read, slot) = started
+    assert slot is None
     config = loaded.config
     assert read(config).config == config
     assert logging.level == "debug"
@@ -32,6 +34,25 @@ def test_the_server_with_every_option(
     assert config.api.listen_addr == "127.0.0.1:3"
     found = (config.server.cert_file, config.server.key_file, config.server.ca_file)
     assert found == (f"{tmp_path}/a", f"{tmp_path}/b", "/c")
+
+
+def test_several_workers_have_a_parent(
+    started: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "server.yaml"
+    file.write_text("server: {workers: 3}\napi: {listen_addr: 'unix:/run/api'}\n")
+    words = ["server", "run", "--config", str(file)]
+    monkeypatch.setattr(sys, "argv", ["0trust", *words])
+    assert status(words) == 0
+    loaded, read, arguments = started[1]
+    assert loaded.config.server.worker_count == read(None).config.server.worker_count == 3
+    assert arguments == words
+
+    monkeypatch.setenv(VARIABLE, "1/3/9")
+    assert status(words) == 0
+    loaded, read, slot = started[3]
+    assert slot == WorkerSlot(1, 3, 9)
+    assert loaded.config.api.listen_addr == read(None).config.api.listen_addr == "unix:/run/api.1"
 
 
 def test_status_of_a_server(ask: Ask, server: DirectoryServer) -> None:

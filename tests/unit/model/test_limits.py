@@ -21,3 +21,13 @@ def test_an_agent_is_refused_new_requests_before_it_loses_those_that_it_has() ->
 def test_sizes_that_are_too_small(size: str) -> None:
     with pytest.raises(ValidationError):
         Limits(memory=size)
+
+
+def test_a_worker_has_a_share() -> None:
+    limits = Limits(requests=10, requests_per_agent=3, memory="4MiB", memory_per_agent="2MiB")
+    assert limits.shared(1) is limits
+    half = limits.shared(2)
+    assert (half.requests, half.requests_per_agent) == (5, 2)
+    assert (half.memory_bytes, half.memory_per_agent_bytes) == (2 * 1024 * 1024, 1024 * 1024)
+    assert limits.shared(64).memory_bytes == 1024 * 1024
+    assert half.certificates_per_agent == limits.certificates_per_agent

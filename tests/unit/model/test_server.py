@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from zerotrust.model.server import Caddy, CaddyLogging, ProxyApi, ServerConfig
+from zerotrust.model.server import AgentListenerConfig, Caddy, CaddyLogging, ProxyApi, ServerConfig
 
 
 def test_the_proxy_api_is_not_for_the_network() -> None:
@@ -81,3 +81,25 @@ def test_the_access_log_has_a_file_of_its_own() -> None:
     with pytest.raises(ValidationError) as caught:
         ServerConfig.model_validate({"logging": {"level": "loud"}, "access_log": {"output": "a"}})
     assert [error["loc"] for error in caught.value.errors()] == [("logging", "level")]
+
+
+def test_workers_need_unix_sockets_and_files() -> None:
+    sockets = {"listen_addr": "unix:/run/api"}
+    for workers in (2, "auto"):
+        with pytest.raises(ValidationError, match="need a unix socket each"):
+            ServerConfig.model_validate({"server": {"workers": workers}})
+        found = ServerConfig.model_validate({"server": {"workers": workers}, "api": sockets})
+        assert found.worker_address(1) == "unix:/run/api.1"
+    with pytest.raises(ValidationError, match="would mix their lines"):
+        ServerConfig.model_validate(
+            {"server": {"workers": 2}, "api": sockets, "access_log": {"output": "stdout"}}
+        )
+    for wrong in (0, 65, "many"):
+        with pytest.raises(ValidationError):
+            ServerConfig.model_validate({"server": {"workers": wrong}, "api": sockets})
+
+
+def test_the_number_of_workers() -> None:
+    assert ServerConfig().server.worker_count == 1
+    assert AgentListenerConfig(workers=3).worker_count == 3
+    assert AgentListenerConfig(workers="auto").worker_count >= 1

@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from typing import Final, cast
 
+from zerotrust.net.descriptor_passing import Take
 from zerotrust.net.handshake_limiter import HandshakeLimiter
 from zerotrust.net.listen import Listening, TlsListener, TlsListening
 from zerotrust.net.tasks import Tasks
@@ -64,6 +65,11 @@ class AgentListener:
             SetupError: the address can't be used.
         """
         return self._listener.listen(address, key="server.listen_addr", beside=beside)
+
+    @property
+    def take(self) -> Take:
+        """Accept a connection that another process hands over."""
+        return self._listener.take_handed
 
     def accept(self, websocket: WebSocketTransport, host: str) -> None:
         """Accept an agent inside a WebSocket, from a client at this address."""

@@ -27,6 +27,7 @@ from zerotrust.model.policy import ServicePolicy
 from zerotrust.model.rates import parse_byte_rate, parse_byte_size, parse_rate
 from zerotrust.model.service_access import Inspection, ServiceAccess
 from zerotrust.model.websocket_limits import WebSocketLimits
+from zerotrust.model.workers import share
 from zerotrust.server.agents.service_shaping import ServiceShaping
 
 
@@ -116,6 +117,7 @@ def compile_service_policy(
     before: CompiledPolicy | None,
     signs_in: bool = False,
     country_of: CountryOf | None = None,
+    workers: int = 1,
 ) -> CompiledPolicy | None:
     """Compile the policy of a registration; None where every request passes unchanged.
 
@@ -125,6 +127,7 @@ def compile_service_policy(
         before: the policy that this one replaces.
         signs_in: this server has a section `access`, so people can sign in.
         country_of: looks up countries; None where this server has no database of them.
+        workers: number of processes that share the limits.
 
     Raises:
         ConfigError: it cannot be enforced; the message begins with the key.
@@ -147,15 +150,15 @@ def compile_service_policy(
         limits.append(UpgradeOrigins(() if sockets.origins == "same" else sockets.origins))
     if sockets.handshakes is not None:
         previous_rate = before.handshakes if before is not None else None
-        handshakes = HandshakeLimit.of(sockets.handshakes, previous_rate)
+        handshakes = HandshakeLimit.of(sockets.handshakes, previous_rate, workers)
         limits.append(handshakes)
     if asked.limits_upgrades:
         previous = before.upgrades if before is not None else None
         upgrades = UpgradeLimit(
-            asked.max_websockets,
-            asked.max_websockets_per_client,
+            _share(asked.max_websockets, workers),
+            _share(asked.max_websockets_per_client, workers),
             previous,
-            per_user=asked.max_websockets_per_user,
+            per_user=_share(asked.max_websockets_per_user, workers),
         )
         limits.append(upgrades)
     if asked.traffic_shaping is not None and asked.traffic_shaping.per_ip_limit is not None:
@@ -169,9 +172,10 @@ def compile_service_policy(
         country_of=country_of or no_country,
         limits=limits,
         before=before.policy if before is not None else None,
+        workers=workers,
     )
     shaping = ServiceShaping.of(
-        asked.traffic_shaping, before.shaping if before is not None else None
+        asked.traffic_shaping, before.shaping if before is not None else None, workers
     )
     websocket = _websocket_settings(asked, sockets)
     if (
@@ -188,6 +192,10 @@ def compile_service_policy(
     return CompiledPolicy(
         policy, max_body, upgrades, shaping, asked.access, identity, handshakes, websocket
     )
+
+
+def _share(limit: int | None, workers: int) -> int | None:
+    return None if limit is None else share(limit, workers)
 
 
 def _websocket_settings(asked: ServicePolicy, sockets: WebSocketLimits) -> WebSocketSettings | None:

@@ -43,12 +43,13 @@ class ServiceRegistrar:
         hosts_checked: called for each registration.
         signs_in: people can sign in at this server.
         country_of: looks up countries; None without a database of them.
+        workers: number of processes of this server, which share the limits of policies.
 
     Attributes:
         cpu_budget: CPU time that each agent's registrations may take.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword arguments
         self,
         registry: Registry,
         authorization: Authorization,
@@ -58,6 +59,7 @@ class ServiceRegistrar:
         hosts_checked: HostsChecked | None = None,
         signs_in: bool = False,
         country_of: CountryOf | None = None,
+        workers: int = 1,
     ) -> None:
         self.cpu_budget = CpuBudget()
         self._registry = registry
@@ -67,6 +69,7 @@ class ServiceRegistrar:
         self._hosts_checked = hosts_checked
         self._signs_in = signs_in
         self._country_of = country_of
+        self._workers = workers
 
     def reconfigure(self, *, signs_in: bool, country_of: CountryOf | None) -> None:
         """Apply new settings to registrations from now on, and to those that were refused."""
@@ -163,6 +166,7 @@ class ServiceRegistrar:
             before=before,
             signs_in=self._signs_in,
             country_of=self._country_of,
+            workers=self._workers,
         )
         check_hashes(policy, self._hash_speed)
         return policy

@@ -54,9 +54,12 @@ class ServiceShaping:
 
     @classmethod
     def of(
-        cls, limits: TrafficShaping | None, before: "ServiceShaping | None"
+        cls, limits: TrafficShaping | None, before: "ServiceShaping | None", workers: int = 1
     ) -> "ServiceShaping | None":
         """Return the shaping for these limits; None where nothing is limited.
+
+        Args:
+            workers: number of processes that share the rates.
 
         It is `before` where that has the same limits, so that a reload gives no client a new burst.
         Streams that are open keep the limits under which they began.
@@ -65,14 +68,14 @@ class ServiceShaping:
             return None
         if before is not None and before.limits == limits:
             return before
-        per_client = _rate(limits.per_ip_limit)
-        up = _shaper(_rate(limits.upload_limit), per_client)
-        down = _shaper(_rate(limits.download_limit), per_client)
+        per_client = _rate(limits.per_ip_limit, workers)
+        up = _shaper(_rate(limits.upload_limit, workers), per_client)
+        down = _shaper(_rate(limits.download_limit, workers), per_client)
         return cls(limits, up, down) if up is not None or down is not None else None
 
 
-def _rate(limit: str | None) -> float | None:
-    return parse_byte_rate(limit) if limit is not None else None
+def _rate(limit: str | None, workers: int) -> float | None:
+    return parse_byte_rate(limit) / workers if limit is not None else None
 
 
 def _shaper(total: float | None, per_client: float | None) -> DirectionShaper | None:

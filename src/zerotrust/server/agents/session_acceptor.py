@@ -40,6 +40,8 @@ class SessionAcceptor:
         renew_certificate: None where certificates are issued by hand.
         offers_http: accept services that listen on http alone.
         resume_timeout: seconds for which a session waits for another link; 0 turns resumption off.
+        worker: number of this process among those of the server.
+        workers: number of these processes.
 
     Attributes:
         options: the options of each new session.
@@ -57,7 +59,10 @@ class SessionAcceptor:
         renew_certificate: RenewCertificate | None = None,
         offers_http: bool = True,
         resume_timeout: float = 60.0,
+        worker: int = 0,
+        workers: int = 1,
     ) -> None:
+        self._worker, self._workers = worker, workers
         self._registry = registry
         self._registrar = registrar
         self._authorization = authorization
@@ -87,6 +92,8 @@ class SessionAcceptor:
             software=f"0trust/{__version__}",
             capabilities=tuple(name for name in CAPABILITIES if name not in left_out),
             resume_timeout=resume_timeout,
+            worker=self._worker,
+            workers=self._workers,
         )
 
     def accept(self) -> TunnelLink:

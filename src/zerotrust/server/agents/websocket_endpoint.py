@@ -6,7 +6,7 @@ from collections.abc import Collection
 from zerotrust.errors import HttpError
 from zerotrust.http.error_responses import error_reply
 from zerotrust.http.head import RequestHead
-from zerotrust.http.websocket_handshake import response_block
+from zerotrust.http.websocket_handshake import TUNNEL_PATH, response_block
 from zerotrust.net.http_server import HttpServerConnection, RequestSink
 from zerotrust.net.websocket_transport import WebSocketTransport
 from zerotrust.server.agents.listener import AgentListener
@@ -26,9 +26,9 @@ class WebSocketEndpoint:
         self._listener = listener
         self.hosts = frozenset(hosts)
 
-    def serves(self, host: str) -> bool:
-        """Return True if the path of this host name is for agents."""
-        return host in self.hosts
+    def serves(self, head: RequestHead) -> bool:
+        """Return True if a request is for this endpoint; its query says to which worker it goes."""
+        return head.fields.host in self.hosts and head.target.partition(b"?")[0] == TUNNEL_PATH
 
     def request(
         self, connection: HttpServerConnection, head: RequestHead, client: bytes

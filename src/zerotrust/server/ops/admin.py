@@ -31,6 +31,8 @@ REFUSED_INTERVAL: Final = 60.0
 """Seconds between two log lines and audit records about the same refused user."""
 
 Answer = Callable[[Any, str], Awaitable[BaseModel | Reply]]
+Endpoints = dict[tuple[str, str], tuple[type[BaseModel], Answer]]
+"""The request and the function that answers it, by method and path."""
 
 _log = logs.logger("admin")
 
@@ -53,6 +55,7 @@ class AdminChannel:
         commands: carries the commands out.
         access: returns the parts that decide about access; None while the server's file has no
             section `access`.
+        more: further endpoints, by method and path.
 
     Attributes:
         api: handler of the requests, for a listener.
@@ -67,11 +70,13 @@ class AdminChannel:
         tasks: Tasks,
         *,
         access: FindParts = lambda: None,
+        more: Endpoints | None = None,
     ) -> None:
         self._commands = commands
         self._audit = audit
         self._find_access = access
         self._access = access_endpoints(access)
+        self._more = more or {}
         self.allowed = {0, os.geteuid()}
         self.refused: dict[int | None, float] = {}
         self.api = JsonApi(self.endpoints(), tasks)
@@ -79,7 +84,7 @@ class AdminChannel:
     def endpoints(self) -> dict[tuple[str, str], Endpoint]:
         """Return the endpoint of each method and path."""
         commands = self._commands
-        table: dict[tuple[str, str], tuple[type[BaseModel], Answer]] = {
+        table: Endpoints = {
             ("GET", "/v1/status"): (admin.NoParameters, commands.status),
             ("GET", "/v1/doctor"): (admin.NoParameters, self._doctor),
             ("GET", "/v1/tokens"): (admin.NoParameters, commands.tokens),
@@ -115,6 +120,7 @@ class AdminChannel:
             ("GET", "/v1/audit/export"): (admin.AuditQuery, self._export),
             ("POST", "/v1/audit/verify"): (admin.NoParameters, commands.verify),
             **self._access,
+            **self._more,
         }
         return {
             place: self._guarded(place, model, answer) for place, (model, answer) in table.items()

@@ -31,11 +31,16 @@ class CertificateMaintenance:
     Args:
         renewed: called when the files of the server's certificate have changed, and again if it
             raises PkiError.
+        renews: this process renews the server's certificate; another one does it otherwise.
     """
 
-    def __init__(self, sessions: SessionControl, *, renewed: Callable[[], None]) -> None:
+    def __init__(
+        self, sessions: SessionControl, *, renewed: Callable[[], None], renews: bool = True
+    ) -> None:
         self._sessions = sessions
         self._renewed = renewed
+        self._renews = renews
+        self._seen: bytes | None = None
         self._own: tuple[str, ServerCertificate] | None = None
         self._unused = False
         self._checked_at = self._pause = 0.0
@@ -51,9 +56,12 @@ class CertificateMaintenance:
         if authority is None or self._checked_at <= at < self._checked_at + self._pause:
             return
         self._checked_at, self._pause = at, min(MAX_INTERVAL, config.authority.server_lifetime / 20)
-        self._warn(now, authority)
         try:
-            self._renew(now, config, authority)
+            if self._renews:
+                self._warn(now, authority)
+                self._renew(now, config, authority)
+            else:
+                self._look(Path(config.server.cert_file))
         except PkiError as error:
             _log.error("server certificate not renewed", reason=str(error))
 
@@ -66,6 +74,16 @@ class CertificateMaintenance:
         if self._unused:
             self._renewed()
             self._unused = False
+
+    def _look(self, file: Path) -> None:
+        """Use the certificate that another process has renewed."""
+        try:
+            found = file.read_bytes()
+        except OSError:
+            return
+        if self._seen not in (None, found):
+            self._renewed()
+        self._seen = found
 
     def _certificate(self, config: ServerConfig) -> ServerCertificate:
         path = config.server.cert_file

@@ -10,6 +10,7 @@ from zerotrust.db.audit import Details
 from zerotrust.errors import NotFound
 from zerotrust.model import traffic_admin as views
 from zerotrust.server.agents.session import AgentSession
+from zerotrust.server.identity.worker_slot import WorkerSlot
 from zerotrust.server.ops.traffic_sampler import (
     CLOCK_EVERY,
     SLICE,
@@ -43,6 +44,7 @@ class ConnectionAdmin:
     Args:
         sessions: returns the sessions of all agents.
         clock: seconds since 1970.
+        slot: place of this process among the workers of the server.
     """
 
     def __init__(
@@ -51,10 +53,12 @@ class ConnectionAdmin:
         audit: _AuditLog,
         *,
         clock: Callable[[], float] = time,
+        slot: WorkerSlot = WorkerSlot(0, 1),  # noqa: B008 - immutable
     ) -> None:
         self._sessions = sessions
         self._audit = audit
         self._clock = clock
+        self._slot = slot
 
     @property
     def any_open(self) -> bool:
@@ -70,7 +74,7 @@ class ConnectionAdmin:
             if not (_is_open(context, now) and _fits(context, asked)):
                 continue
             total += 1
-            number = _number(context)
+            number = self._number(context)
             if asked.before is not None and number >= asked.before:
                 continue
             row = (number, total, exchange, session)
@@ -80,10 +84,10 @@ class ConnectionAdmin:
                 heappushpop(newest, row)
         newest.sort(reverse=True)
         page = []
-        for at, (_, _, exchange, session) in enumerate(newest):
+        for at, (number, _, exchange, session) in enumerate(newest):
             if at % CLOCK_EVERY == 0:
                 await asyncio.sleep(0)
-            page.append(_view(exchange, session))
+            page.append(_view(exchange, session, number))
         return views.ConnectionList.model_construct(connections=page, total=total)
 
     async def end(self, asked: views.EndConnectionRequest, actor: str) -> views.EndedConnection:
@@ -113,7 +117,12 @@ class ConnectionAdmin:
             NotFound: it is not open, or not any more.
         """
         session, exchange = await find_exchange(self._sessions(), connection_id)
-        return _view(exchange, session)
+        return _view(exchange, session, self._number(exchange.context))
+
+    def _number(self, context: RequestContext) -> int:
+        """Return the number of the request in this run of the server; no two workers use one."""
+        number = int(context.id.rpartition("-")[2], 16)
+        return number * self._slot.count + self._slot.index
 
 
 async def find_exchange(
@@ -168,7 +177,7 @@ def _fits(context: RequestContext, asked: views.ConnectionQuery) -> bool:
     )
 
 
-def _view(exchange: OpenExchange, session: AgentSession) -> views.ConnectionInfo:
+def _view(exchange: OpenExchange, session: AgentSession, number: int) -> views.ConnectionInfo:
     context = exchange.context
     registration, connection, record = context.registration, context.connection, context.record
     assert registration is not None
@@ -179,7 +188,7 @@ def _view(exchange: OpenExchange, session: AgentSession) -> views.ConnectionInfo
         kind = "websocket" if connection.is_websocket else "upgrade"
     return views.ConnectionInfo.model_construct(
         id=context.id,
-        number=_number(context),
+        number=number,
         kind=kind,
         host=context.host[:MAX_TEXT],
         method=_text(head.method),
@@ -215,11 +224,6 @@ def websocket_relay(exchange: OpenExchange) -> WebSocketRelay | None:
     """Return the relay of a request for a WebSocket; None for other requests."""
     relay = exchange.relay if isinstance(exchange, ShapedRelay) else exchange
     return relay if isinstance(relay, WebSocketRelay) else None
-
-
-def _number(context: RequestContext) -> int:
-    """Return the number of the request in this run of the server."""
-    return int(context.id.rpartition("-")[2], 16)
 
 
 def _user(context: RequestContext) -> str:

@@ -163,7 +163,7 @@ class Ingress:
     ) -> RequestSink | None:
         self.requests += 1
         client, scheme, by_proxy = self.trust.client(connection.peer_host, head.fields)
-        if head.target == TUNNEL_PATH and self.agents.serves(head.fields.host):
+        if head.target.startswith(TUNNEL_PATH) and self.agents.serves(head):
             return self.agents.request(connection, head, client)
         # The length is compared first, because that costs each request least.
         if len(head.target) == PING_LENGTH and answer_ping(connection, head, self.roots):

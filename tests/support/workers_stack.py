@@ -1,0 +1,106 @@
+"""A server of several workers, with Caddy and an agent."""
+
+import contextlib
+import os
+import re
+import signal
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from tests.support.backends import Origin, WsEcho
+from tests.support.processes import Process, wait_port
+from tests.support.stack import Authority, Stack, service
+from tests.support.steady_load import APP
+from tests.support.waiting import eventually
+
+WS = "ws.localhost"
+
+
+class WorkersStack(Stack):
+    """A stack whose server has workers: Caddy reaches them by unix sockets.
+
+    Attributes:
+        workers: their number. One is the server itself.
+    """
+
+    workers = 2
+
+    async def wait_server(self) -> None:
+        await wait_port(self.tunnel_port, process=self.server)
+        ready = "server ready" if self.workers == 1 else "server ready.* workers="
+        await self.server.wait_line(ready, timeout=90)
+        await self._wait_caddy()
+
+    async def wait_published(self, host: str, *, process: Process | None = None) -> None:
+        async def is_served() -> bool:
+            # Of each worker: requests go round.
+            answers = [await self.plain.get(host, "/") for _ in range(8)]
+            return all(one.error_code is None for one in answers)
+
+        await eventually(is_served, f"{host} is published by all workers", 60)
+
+    def pid(self, worker: int) -> int:
+        """Return the process id of a worker."""
+        if self.workers == 1:
+            return self.server.pid
+        found = re.findall(rf"worker started .*pid=(\d+) worker={worker}\n", self.server.text())
+        return int(found[-1])
+
+    async def wait_another(self, worker: int, pid: int) -> None:
+        """Wait until another process than this is the worker."""
+        await eventually(lambda: self.pid(worker) != pid, f"worker {worker} is back", 90)
+
+    def kill(self, worker: int) -> None:
+        """Kill a worker as the system does that has no memory left."""
+        os.kill(self.pid(worker), signal.SIGKILL)
+
+    async def admin(self, method: str, path: str, **said: Any) -> Any:
+        """Send a command to the admin socket."""
+        transport = httpx2.AsyncHTTPTransport(uds=str(self.folder / "state" / "admin.sock"))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://0trust") as client:
+            answer = await client.request(method, path, **said)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def sockets_of(self, worker: int) -> set[str]:
+        """Return the paths of the WebSockets that a worker has."""
+        found = await self.admin("GET", "/v1/connections")
+        return {
+            row["path"]
+            for row in found["connections"]
+            if row["kind"] == "websocket" and row["number"] % 2 == worker
+        }
+
+
+@contextlib.asynccontextmanager
+async def workers_stack(
+    folder: Path,
+    *,
+    workers: int = 2,
+    sections: Mapping[str, Any] | None = None,
+    start_agents: bool = True,
+) -> AsyncIterator[WorkersStack]:
+    """Start all, with services that answer requests (APP) and WebSockets (WS)."""
+    async with Origin(folder) as origin, WsEcho(folder) as echo:
+        more = dict(sections or {})
+        stack = WorkersStack(
+            folder / "s",
+            Authority(folder / "pki"),
+            agents={"agent-1": [service(APP, origin.port), service(WS, echo.port)]},
+            sections={
+                "server": {"workers": workers, **more.pop("server", {})},
+                "api": {"listen_addr": f"unix:{folder / 's' / 'api'}"},
+                "hot_reload": {"enabled": False, "drain_timeout": "5s"},
+                **more,
+            },
+        )
+        stack.workers = workers
+        agents = dict(stack.agents)
+        if not start_agents:
+            stack.agents.clear()
+        async with stack:
+            stack.agents = agents
+            yield stack
