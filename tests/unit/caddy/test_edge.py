@@ -80,3 +80,10 @@ async def test_an_unreachable_external_caddy_raises() -> None:
         CaddyError, match=r"admin API of Caddy at unix//nowhere/admin\.sock does not answer"
     ):
         await Edge(config).__aenter__()
+
+
+async def test_another_process_of_the_server_runs_caddy() -> None:
+    config = ServerConfig()
+    async with Edge(config, elsewhere=True) as edge:
+        assert edge.pid is None
+        await edge.apply(config)

@@ -164,3 +164,11 @@ def test_a_request_that_is_tried_again_is_counted_once() -> None:
     assert run(found, again) is None
     assert returned(again) == returned(first) != b""
     assert not passes(found)
+
+
+def test_workers_share_the_rate() -> None:
+    config = RateLimitConfig(rate="10/s", burst=6)
+    alone, shared = RateLimitMiddleware(config), RateLimitMiddleware(config, 4)
+    assert shared.rate.interval == 4 * alone.rate.interval
+    passed = [shared.rate.wait(shared.rate.take(b"k", 0.0)) == 0 for _ in range(4)]
+    assert passed == [True, True, False, False]

@@ -9,7 +9,7 @@ from zerotrust.errors import ConfigError
 from zerotrust.http.client_pace import ClientLimits
 from zerotrust.http.head import parse_request
 from zerotrust.middleware.header_edits import delete_field, set_field
-from zerotrust.middleware.interface import Answer
+from zerotrust.middleware.interface import Answer, Request
 from zerotrust.middleware.request_limits import UNLIMITED
 from zerotrust.server.agents.service_policy import (
     CompiledPolicy,
@@ -270,3 +270,34 @@ def test_a_new_policy_keeps_the_count_of_handshakes() -> None:
     assert [code(found, *UPGRADE) for _ in range(2)] == [None, "rate_limited"]
     assert code(made({**told, "max_websockets": 9}, found), *UPGRADE) == "rate_limited"
     assert code(made({"websocket_limits": {"handshakes": "2/h"}}, found), *UPGRADE) is None
+
+
+def test_workers_share_the_limits() -> None:
+    asked = {
+        "max_websockets": 10,
+        "max_websockets_per_client": 1,
+        "websocket_limits": {"handshakes": "8/s"},
+        "traffic_shaping": {"download_limit": "4MB/s"},
+    }
+    alone, shared = (
+        compile_service_policy(asked, secret=SECRET, before=None, workers=workers)
+        for workers in (1, 4)
+    )
+    assert alone is not None and shared is not None
+    assert alone.handshakes is not None and shared.handshakes is not None
+    assert shared.handshakes.cells.interval == 4 * alone.handshakes.cells.interval
+    assert shared.upgrades is not None
+    head = parse_request(
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    )
+    for number in range(3):
+        asking = Request(head, client=b"203.0.113.%d" % number, unix_time=0.0)
+        assert shared.upgrades.request(asking, 0.0) is None
+        shared.upgrades.opened(asking.client, Open())
+        assert shared.upgrades.request(asking, 0.0) is not None, "one of each client"
+    other = Request(head, client=b"203.0.113.9", unix_time=0.0)
+    assert shared.upgrades.request(other, 0.0) is not None, "a quarter of ten, rounded up"
+
+
+class Open:
+    done = False

@@ -48,13 +48,13 @@ class Kept:
         self.sessions = Noted()
         self.renewed = 0
         self.maintenance = CertificateMaintenance(
-            cast("SessionControl", self.sessions), renewed=self._count
+            cast("SessionControl", self.sessions), renewed=self.count
         )
         self.certificate = folder / "localhost.crt"
 
         self.fault: PkiError | None = None
 
-    def _count(self) -> None:
+    def count(self) -> None:
         if self.fault is not None:
             raise self.fault
         self.renewed += 1
@@ -136,3 +136,20 @@ def test_an_issuing_certificate_that_ends_soon_is_warned_about_once_a_day(kept: 
     said = [line for line in logs if line["log_level"] == "warning"]
     assert [line["days"] for line in said] == [10, 9]
     assert "0trust ca rotate" in said[0]["event"]
+
+
+def test_another_process_may_renew_it(kept: Kept) -> None:
+    kept.maintenance = CertificateMaintenance(
+        cast("SessionControl", kept.sessions), renewed=kept.count, renews=False
+    )
+    at = now() + timedelta(days=29)
+    before = kept.certificate.read_bytes()
+    kept.tick(at)
+    assert (kept.certificate.read_bytes(), kept.renewed) == (before, 0)
+    kept.certificate.write_bytes(before + b"\n")
+    kept.tick(at + timedelta(minutes=2))
+    kept.tick(at + timedelta(minutes=4))
+    assert kept.renewed == 1
+    kept.certificate.unlink()
+    kept.tick(at + timedelta(minutes=6))
+    assert kept.renewed == 1
