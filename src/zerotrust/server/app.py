@@ -195,9 +195,12 @@ class Server:
         slot: WorkerSlot = WorkerSlot(0, 1),  # noqa: B008 - immutable
         handed: ParentChannel | None = None,
     ) -> None:
-        authority, coalescer = load_authority(config), WriteCoalescer(asyncio.get_running_loop())
+        authority, coalescer, self._proxy_secret = (
+            load_authority(config),
+            WriteCoalescer(asyncio.get_running_loop()),
+            load_proxy_secret(Path(config.proxy_secret_file)),
+        )
         self._config, self._tasks, self._slot, self._handed = config, tasks, slot, handed
-        self._proxy_secret = load_proxy_secret(Path(config.proxy_secret_file))
 
         # Agents: who may connect, and which host names each may serve.
         self.authorization = Authorization(any_host=config.unsafe_agents_may_claim_any_host)

@@ -86,8 +86,15 @@ def test_the_access_log_has_a_file_of_its_own() -> None:
 def test_workers_need_unix_sockets_and_files() -> None:
     sockets = {"listen_addr": "unix:/run/api"}
     for workers in (2, "auto"):
-        with pytest.raises(ValidationError, match="need a unix socket each"):
-            ServerConfig.model_validate({"server": {"workers": workers}})
+        for wrong_api in (
+            {"api": {"listen_addr": "127.0.0.1:9443"}},
+            {"caddy": {"mode": "none"}},
+            {"caddy": {"mode": "external"}},
+        ):
+            with pytest.raises(ValidationError, match="need a unix socket each"):
+                ServerConfig.model_validate({"server": {"workers": workers}, **wrong_api})
+        default = ServerConfig.model_validate({"server": {"workers": workers}})
+        assert default.worker_address(0) == "unix:state/api.sock.0"
         found = ServerConfig.model_validate({"server": {"workers": workers}, "api": sockets})
         assert found.worker_address(1) == "unix:/run/api.1"
     with pytest.raises(ValidationError, match="would mix their lines"):
