@@ -128,7 +128,6 @@ async def test_a_token_is_good_and_revoked_at_all_workers(tmp_path: Path) -> Non
         ],
     }
     async with workers_stack(tmp_path, sections={"access": access}) as stack:
-        await eventually(lambda: has_sessions(stack, 4), "the agent has all its sessions", 60)
         made = await stack.admin("POST", "/v1/machines/create", json={"name": "ci"})
 
         async def statuses() -> set[int]:
@@ -140,11 +139,6 @@ async def test_a_token_is_good_and_revoked_at_all_workers(tmp_path: Path) -> Non
         revoked_at = time.monotonic()
         await eventually(lambda: all_refused(statuses), "all refuse it", 10, interval=0.0)
         assert time.monotonic() - revoked_at < SOON
-
-
-async def has_sessions(stack: WorkersStack, count: int) -> bool:
-    status = await stack.admin("GET", "/v1/status")
-    return (status["sessions"], status["hosts"]) == (count, 2)
 
 
 async def all_refused(statuses: Callable[[], Awaitable[set[int]]]) -> bool:

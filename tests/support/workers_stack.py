@@ -41,6 +41,11 @@ class WorkersStack(Stack):
             return all(one.error_code is None for one in answers)
 
         await eventually(is_served, f"{host} is published by all workers", 60)
+        await eventually(self._has_sessions, "the agent has all its sessions", 60)
+
+    async def _has_sessions(self) -> bool:
+        status = await self.admin("GET", "/v1/status")
+        return (status["sessions"], status["hosts"]) == (2 * self.workers, 2)
 
     def pid(self, worker: int) -> int:
         """Return the process id of a worker."""
