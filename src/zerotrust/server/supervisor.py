@@ -51,7 +51,7 @@ LONGEST_DELAY: Final = 30.0
 """Seconds before a worker that has ended is started again. They double with each start that lasts
 less than HEALTHY_AFTER seconds."""
 HEALTHY_AFTER: Final = 60.0
-START_TIMEOUT: Final = 120.0
+START_TIMEOUT: Final = 600.0
 """Seconds that a worker has until it serves requests: it may migrate a database first."""
 FAREWELL: Final = 15.0
 """Seconds beyond `hot_reload.drain_timeout` after which a worker that was told to end is killed."""
@@ -130,18 +130,22 @@ class WorkerProcess:
         channel = self._channel = WorkerChannel()
         self._missed_reload = False
         slot = replace(self.slot, descriptor=channel.descriptor)
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "zerotrust",
-            *self._arguments,
-            stdin=asyncio.subprocess.DEVNULL,
-            env={**os.environ, VARIABLE: str(slot)},
-            pass_fds=(channel.descriptor,),
-            # Ctrl-C reaches only the parent, which tells the workers to drain.
-            start_new_session=True,
-            preexec_fn=die_with_parent(),
-        )
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "zerotrust",
+                *self._arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                env={**os.environ, VARIABLE: str(slot)},
+                pass_fds=(channel.descriptor,),
+                # Ctrl-C reaches only the parent, which tells the workers to drain.
+                start_new_session=True,
+                preexec_fn=die_with_parent(),
+            )
+        except OSError as error:
+            channel.close()
+            raise SetupError(f"worker {self.slot.index} cannot be started: {error}") from error
         channel.started()
         message = b""
         with suppress(TimeoutError):
@@ -257,7 +261,7 @@ class Supervisor:
         await first.start()
         await asyncio.gather(*(worker.start() for worker in others))
         for worker in self.workers:
-            self._tasks.spawn(worker.keep(), f"keep worker {worker.slot.index}")
+            self._tasks.supervise(worker.keep, f"keep worker {worker.slot.index}")
         for key, address in addresses.items():
             self._listening[key] = self._listen(key, address, None)
         await self._edge.__aenter__()

@@ -200,6 +200,14 @@ async def test_a_server_whose_worker_does_not_start_ends(scenario: Scenario) -> 
         await scenario.supervisor.start()
 
 
+async def test_a_program_that_cannot_be_run(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor.sys, "executable", "/no/such/program")  # type: ignore[attr-defined]
+    with pytest.raises(SetupError, match="worker 0 cannot be started"):
+        await scenario.supervisor.start()
+
+
 async def test_a_worker_that_does_not_end_is_killed(
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
