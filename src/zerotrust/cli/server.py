@@ -69,14 +69,16 @@ def run(
         return loaded if slot is None else replace(loaded, config=slot.config(loaded.config))
 
     loaded = read()
-    startup.configure_logging(loaded.config.logging)
     if slot is None:
         startup.show_warnings(loaded.warnings)
-        if loaded.config.server.worker_count > 1:
-            from zerotrust.server.supervisor import supervise
+    else:
+        startup.ignore_restart_signal()
+    startup.configure_logging(loaded.config.logging)
+    if slot is None and loaded.config.server.worker_count > 1:
+        from zerotrust.server.supervisor import supervise
 
-            loop.run(supervise(loaded, read, sys.argv[1:]))
-            return
+        loop.run(supervise(loaded, read, sys.argv[1:]))
+        return
     from zerotrust.server.app import serve
 
     loop.run(serve(loaded, read, slot))

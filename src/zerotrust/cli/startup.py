@@ -31,6 +31,11 @@ def ignore_reload_signal() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
+def ignore_restart_signal() -> None:
+    """Ignore SIGUSR2, which is for the parent of this worker."""
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
+
 def overrides(options: Mapping[str, str | Path | None]) -> dict[str, str]:
     """Return the options that were given, with paths relative to the current directory."""
     return {

@@ -1,6 +1,7 @@
 """Tests of zerotrust.cli.server: what the server is given. Its own work is tested elsewhere."""
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ def test_several_workers_have_a_parent(
     started: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "server.yaml"
+    before = signal.getsignal(signal.SIGUSR2)
     file.write_text("server: {workers: 3}\napi: {listen_addr: 'unix:/run/api'}\n")
     words = ["server", "run", "--config", str(file)]
     monkeypatch.setattr(sys, "argv", ["0trust", *words])
@@ -52,7 +54,9 @@ def test_several_workers_have_a_parent(
     assert status(words) == 0
     loaded, read, slot = started[3]
     assert slot == WorkerSlot(1, 3, 9)
+    assert signal.getsignal(signal.SIGUSR2) == signal.SIG_IGN
     assert loaded.config.api.listen_addr == read(None).config.api.listen_addr == "unix:/run/api.1"
+    signal.signal(signal.SIGUSR2, before)
 
 
 def test_status_of_a_server(ask: Ask, server: DirectoryServer) -> None:
