@@ -163,8 +163,9 @@ async def test_agents_reach_all_workers_through_caddy(tmp_path: Path) -> None:
         assert all([await echoes(socket) for socket in sockets.values()])
 
 
-SHARE = 0.04
-"""Share of a processor for each worker: little, so that the rest of the chain keeps up with four."""
+SHARE = 0.025
+"""Share of a processor for each worker: little, so that the rest of the chain keeps up with four
+on a machine of two."""
 
 
 class Rate(NamedTuple):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import PoolProxiedConnection
 
 from zerotrust.db import postgresql, sqlite
 from zerotrust.db.errors import explained
@@ -47,6 +49,7 @@ class Database:
         """The file, or the address without its password."""
         self.migration = migration
         """The migration that opening it has run, if any."""
+        self._observer: PoolProxiedConnection | None = None
         self.shared = shared
         """Other servers, or other workers of this one, may use it at the same time."""
 
@@ -125,14 +128,64 @@ class Database:
         """
         return await self.run(lambda session: float(session.scalar(_CLOCK) or 0.0))
 
+    async def version(self) -> int | None:
+        """Return a number that changes with each commit; None where the database has none.
+
+        It costs a hundredth of a transaction.
+
+        Raises:
+            StateError: the database can't be used.
+        """
+        if self.engine.dialect.name != "sqlite":
+            return None
+        try:
+            done = self._worker.submit(self._read_version)
+        except RuntimeError as error:
+            raise StateError(f"{self.name}: closed, the server is stopping") from error
+        return await asyncio.wrap_future(done)
+
     def close(self) -> None:
         """Finish the running work and close the connections."""
+        if self._observer is not None:
+            self._worker.submit(self._observer.close)
         self._worker.shutdown()
         self.engine.dispose()
+
+    def _read_version(self) -> int:
+        """Raises StateError. A connection of its own sees the commits of all others."""
+        with explained(self.name):
+            if self._observer is None:
+                self._observer = self.engine.raw_connection()
+            cursor = self._observer.cursor()
+            try:
+                cursor.execute("PRAGMA data_version")
+                (found,) = cursor.fetchone() or (0,)
+                return int(found)
+            except sqlite3.Error as error:
+                raise StateError(f"{self.name}: {error}") from error
+            finally:
+                cursor.close()
 
     def _run(self, work: Callable[[Session], T]) -> T:
         with self.transaction() as session:
             return work(session)
+
+
+class ChangeWatch:
+    """Tells one reader of a database whether it may have changed since the last look."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._version: int | None = None
+
+    async def changed(self) -> bool:
+        """Return False if nothing was committed since the last call.
+
+        Raises:
+            StateError: the database can't be used.
+        """
+        before, self._version = self._version, await self._database.version()
+        return self._version is None or self._version != before
 
 
 def changed_rows(session: Session, statement: Update | Delete) -> int:

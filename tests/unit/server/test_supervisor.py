@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.support.ports import free_port
 from tests.support.waiting import eventually
@@ -185,9 +186,13 @@ async def test_a_rolling_restart_stops_at_a_worker_that_does_not_start(
     await scenario.supervisor.start()
     second = scenario.pid(1)
     (broken := scenario.folder / "broken0").touch()
-    scenario.supervisor.ask_restart()
-    await eventually(lambda: not scenario.supervisor.workers[0].serving, "it ends")
-    assert await scenario.ask() == b"1a"
+    with capture_logs() as lines:
+        scenario.supervisor.ask_restart()
+        await eventually(lambda: not scenario.supervisor.workers[0].serving, "it ends")
+        assert await scenario.ask() == b"1a"
+        await eventually(
+            lambda: any("not restarted" in line["event"] for line in lines), "it gives up"
+        )
     scenario.supervisor.workers[0].reload()
     broken.unlink()
     await eventually(lambda: scenario.supervisor.workers[0].serving, "it starts again", 20)

@@ -18,7 +18,7 @@ from zerotrust.accounts import expiry, live_state, passes, passkeys, users
 from zerotrust.accounts.live_state import LiveState
 from zerotrust.db import audit
 from zerotrust.db.access_tables import UserRow
-from zerotrust.db.database import Database
+from zerotrust.db.database import ChangeWatch, Database
 from zerotrust.enrollment.rate_limits import Attempts, RefusalLog
 from zerotrust.errors import AccessRefused, StateError, TooManyAttempts, TooManyTries
 from zerotrust.model.access import Access
@@ -129,18 +129,21 @@ class AccessState:
 
         Once a minute it also calls `touch`. So it has to run on each server.
         """
-        lost = False
+        watch, lost = ChangeWatch(self.database), False
         while True:
             await asyncio.sleep(FOLLOW_EACH)
             try:
                 if not self._is_configured:
                     await self._configure()
                 elif self.database.shared:
-                    await self.read_changes()
+                    if await watch.changed():
+                        await self.read_changes()
+                    self._read_at = self.clock()
                 if self.clock() - self._touched_at >= TOUCH_EACH:
                     await self.touch()
                 lost = False
             except StateError as error:
+                watch = ChangeWatch(self.database)
                 if not lost:
                     _log.error(
                         "cannot read who may enter; using last known state", reason=str(error)

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from zerotrust.db import grants as grant_rows
 from zerotrust.db import revocations
-from zerotrust.db.database import Database
+from zerotrust.db.database import ChangeWatch, Database
 from zerotrust.db.tables import GrantRow, JoinTokenRow, RevocationRow
 from zerotrust.enrollment import expired_renewal, grants, join, queries, revocation, tokens
 from zerotrust.enrollment.grant_table import Grant as Pair
@@ -149,13 +149,15 @@ class AgentDirectory:
 
         While the database cannot be read, the last state stays in use.
         """
-        lost = False
+        watch, lost = ChangeWatch(self._database), False
         while True:
             await asyncio.sleep(FOLLOW_EACH)
             try:
-                await self.load()
+                if await watch.changed():
+                    await self.load()
                 lost = False
             except StateError as error:
+                watch = ChangeWatch(self._database)
                 if not lost:
                     _log.error(
                         "cannot read changes made by other servers; using last known state",
