@@ -272,8 +272,10 @@ class Server:
         )
 
         # Commands of administrators: the admin API and the dashboard carry out the same ones.
-        self._join_tokens = JoinTokens(config.server)
-        peers = None if handed is None else WorkerPeers(lambda: slot.other_sockets(self._config))
+        self._join_tokens, peers = (
+            JoinTokens(config.server),
+            None if handed is None else WorkerPeers(lambda: slot.other_sockets(self._config)),
+        )
         commands, own_commands = build_commands(
             self._agent_directory,
             self.sessions,

@@ -13,6 +13,7 @@ from zerotrust.model import traffic_admin as views
 from zerotrust.server.agents.session import AgentSession
 from zerotrust.server.identity.worker_slot import WorkerSlot
 from zerotrust.server.ops.admin_commands import AdminCommands
+from zerotrust.server.ops.capture_admin import CaptureAdmin
 from zerotrust.server.ops.connection_admin import ConnectionAdmin
 from zerotrust.server.ops.traffic_history import TrafficHistory
 from zerotrust.server.ops.worker_peers import END, EndForActor, WorkerPeers
@@ -120,6 +121,7 @@ def build_commands(
     *parts: Any,
     live: Callable[[], Iterable[AgentSession]],
     traffic: TrafficHistory,
+    captures: CaptureAdmin,
     slot: WorkerSlot,
     peers: WorkerPeers | None,
 ) -> tuple[AdminCommands, AdminCommands]:
@@ -127,17 +129,23 @@ def build_commands(
 
     Args:
         parts: those of `AdminCommands`; the third one is the audit log.
+        captures: captures of this process.
         live: returns the sessions of this process.
         peers: the other workers; None without any.
     """
     audit = parts[2]
     own = AdminCommands(
-        *parts, connections=ConnectionAdmin(live, audit, slot=slot), traffic=traffic
+        *parts,
+        connections=ConnectionAdmin(live, audit, slot=slot),
+        traffic=traffic,
+        captures=captures,
     )
     if peers is None:
         return own, own
     connections = AllWorkersConnections(live, audit, slot=slot, peers=peers)
-    return AllWorkersCommands(*parts, connections=connections, traffic=traffic, peers=peers), own
+    return AllWorkersCommands(
+        *parts, connections=connections, traffic=traffic, captures=captures, peers=peers
+    ), own
 
 
 def _with_sessions(agent: admin.AgentInfo, sessions: list[admin.SessionInfo]) -> admin.AgentInfo:
