@@ -5,6 +5,8 @@
 # make rotations  test ten certificate renewals under load, one per minute: nine minutes
 # make chaos  run the long forms of the chaos tests, about 5 minutes; make test runs the short forms
 # make soak   run the soak test for half an hour: broken links, short clients
+# make scaling  measure a server with 1, 2 and 4 workers, each held to a share of a processor; needs cgroups and nothing
+#             else that runs
 # make check  check format, lint, types and layers, and run the unit tests not marked slow: under a minute, before a commit
 # make lint   the same without tests; make unit: run all unit tests
 # make coverage  run the unit tests not marked large, with few Hypothesis examples, and check the coverage of each
@@ -18,7 +20,7 @@ BIN    := $(VENV)/bin
 # Keep bytecode: otherwise each test process compiles its imports, which takes seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check lint unit coverage image compiled lock clean format bench bench-quick bench-check bench-peers chaos soak rotations
+.PHONY: demo test check lint unit coverage image compiled lock clean format bench bench-quick bench-check bench-peers chaos soak rotations scaling
 
 demo: $(VENV)/demo.stamp
 	@$(BIN)/python -m demo
@@ -80,6 +82,9 @@ chaos: compiled
 
 soak: compiled
 	@PYTHONPATH=$(CURDIR)/build/compiled SOAK_SECONDS=1800 $(BIN)/python -m pytest -q tests/component/test_soak.py
+
+scaling: compiled
+	@PYTHONPATH=$(CURDIR)/build/compiled SCALING=full $(BIN)/python -m pytest -q tests/component/test_workers.py -k throughput
 
 compiled: build/compiled.stamp
 

@@ -203,13 +203,12 @@ async def measure(folder: Path, workers: int, seconds: float) -> Rate:
         return Rate(sum(counts) / taken, cpu / sum(counts) * 1000)
 
 
+@pytest.mark.skipif(os.environ.get("SCALING") != "full", reason="measured alone: make scaling")
 async def test_throughput_grows_with_the_workers(
     tmp_path: Path, measured: Callable[[str], None]
 ) -> None:
     if reason := cpu_quota.unavailable():
         pytest.skip(reason)
-    if os.getloadavg()[0] > (os.cpu_count() or 1):
-        pytest.skip("other programs keep the processors of this machine busy")
     rates = {}
     for workers in (1, 2, 4):
         (folder := tmp_path / str(workers)).mkdir()
@@ -220,7 +219,7 @@ async def test_throughput_grows_with_the_workers(
             for workers, rate in rates.items()
         )
     )
-    # The goals are 1.9, 3.6 and 1.1 on a machine with nothing else to do.
+    # The goals are 1.9, 3.6 and 1.1.
     assert rates[2].requests >= 1.6 * rates[1].requests
     assert rates[4].requests >= 2.8 * rates[1].requests
     assert rates[4].cpu <= 1.3 * rates[1].cpu
