@@ -42,6 +42,13 @@ def test_a_head_without_credentials_stays_as_it_is() -> None:
         assert (shown.cookie, shown.token, shown.way) == (None, None, None)
 
 
+def test_an_empty_cookie_field_shows_nothing_and_stays() -> None:
+    found = fields("Cookie:", "X-App: 1")
+    shown = shown_credentials(found, gated=True)
+    assert shown.fields is found
+    assert shown.cookie is None
+
+
 def test_fields_that_name_the_user_pass_only_where_there_is_no_gate() -> None:
     found = fields("CF-Access-Jwt-Assertion: x", "Remote-User: anna", "X-Forwarded-Host: b")
     open_to_all = shown_credentials(found, gated=False)
