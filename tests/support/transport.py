@@ -19,6 +19,8 @@ class FakeTransport(asyncio.Transport):
         unwritten: so many bytes of what was written wait in the transport.
     """
 
+    family = socket.AF_UNIX
+
     def __init__(self, protocol: asyncio.Protocol, *, tls: bool = False) -> None:
         super().__init__({"socket": self})
         self._protocol = protocol

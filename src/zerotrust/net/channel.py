@@ -149,6 +149,11 @@ class Channel:
         """Return the peer's socket address."""
         return self.transport.get_extra_info("peername") if self.transport is not None else None
 
+    def is_local(self) -> bool:
+        """Return False if the connection has a socket, and that is no unix socket."""
+        raw = self.transport.get_extra_info("socket") if self.transport is not None else None
+        return raw is None or raw.family == socket.AF_UNIX
+
     def peer_uid(self) -> int | None:
         """Return the user id of the peer of a unix socket; None if the system does not provide
         it."""

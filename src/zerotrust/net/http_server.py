@@ -388,8 +388,13 @@ class HttpServerConnection(BufferedChannel):
         super().connection_made(transport)
         peer = self.peer()
         self.peer_host = peer[0] if isinstance(peer, tuple) else None
+        if self.peer_host is None and not self.is_local():
+            # The client has reset the connection already. Without an address it would count as a
+            # client of a unix socket, so no request of it is read.
+            self._closing = True
+            self._state = RequestState.DRAIN
         if self._closing and self.transport is not None:
-            # Aborted before it was made. The loop starts reading after this callback, and would
+            # Or aborted before it was made. The loop starts reading after this callback, and would
             # never stop if the transport were aborted here.
             self._loop.call_soon(self.transport.abort)
         else:

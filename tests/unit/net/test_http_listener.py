@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import struct
 from collections.abc import AsyncIterator
 from functools import partial
 
@@ -273,3 +274,18 @@ async def test_connections_of_one_turn_respect_the_maximum(scenario: Scenario) -
     for client in clients:
         client.close()
     await eventually(lambda: not scenario.listener.connections, "all have ended")
+
+
+async def test_a_client_that_has_reset_its_connection_already_gets_no_request(
+    scenario: Scenario,
+) -> None:
+    """The system has no address for it, as for a client of a unix socket, which is trusted."""
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", scenario.port)) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    other = await scenario.open()
+    await scenario.ask(other)
+    await eventually(lambda: len(scenario.listener.accepted) == 1, "the others are gone")
+    assert len(scenario.answers.waiting) == 1
+    other.abort()
