@@ -64,9 +64,14 @@ def run(
     )
     slot = WorkerSlot.of(os.environ)
 
-    def read(_last: object = None) -> "Loaded[ServerConfig]":
+    def read(last: "ServerConfig | None" = None) -> "Loaded[ServerConfig]":
         loaded = load_server(config, overrides=overrides)
-        return loaded if slot is None else replace(loaded, config=slot.config(loaded.config))
+        if slot is None:
+            return loaded
+        found = loaded.config
+        if last is not None:  # the folder of the state, with the sockets, stays until a restart
+            found = found.model_copy(update={"state": last.state})
+        return replace(loaded, config=slot.config(found))
 
     loaded = read()
     if slot is None:

@@ -425,8 +425,11 @@ class Server:
             ConfigError: Caddy cannot do what the configuration asks for; nothing has changed.
         """
         config, restart = self._edge.without_restart(config)
-        # The database stays, and so does the socket beside it.
-        config = config.model_copy(update={"state": self._config.state})
+        if config.server.worker_count != self._slot.count:
+            restart = [*restart, "server.workers"]
+        # The database stays, and so do the socket beside it and the number of processes.
+        server = config.server.model_copy(update={"workers": self._slot.count})
+        config = config.model_copy(update={"state": self._config.state, "server": server})
         authority = await self._load_authority(config, changes)
         context, hosts = _tls_context(config, authority), websocket_hosts(config.server)
         roots = _roots(config)

@@ -133,6 +133,7 @@ class WorkerProcess:
         try:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
+                "-P",  # else modules of the current folder would come first
                 "-m",
                 "zerotrust",
                 *self._arguments,

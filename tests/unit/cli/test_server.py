@@ -56,6 +56,11 @@ def test_several_workers_have_a_parent(
     assert slot == WorkerSlot(1, 3, 9)
     assert signal.getsignal(signal.SIGUSR2) == signal.SIG_IGN
     assert loaded.config.api.listen_addr == read(None).config.api.listen_addr == "unix:/run/api.1"
+
+    file.write_text("server: {workers: 3}\nstate: {dir: /other}\n")
+    again = read(loaded.config).config
+    assert again.state == loaded.config.state, "as for one process, it waits for a restart"
+    assert again.api.listen_addr == f"unix:{loaded.config.state.dir}/api.sock.1"
     signal.signal(signal.SIGUSR2, before)
 
 

@@ -305,6 +305,22 @@ async def test_what_needs_a_restart_is_said_and_the_rest_applies(
     assert configured == [new.logging]
 
 
+async def test_a_running_server_does_not_send_caddy_to_workers_that_are_not_there(
+    running: RunningServer, files: StackFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    applied: list[ServerConfig] = []
+
+    async def apply(_edge: Edge, config: ServerConfig) -> None:
+        applied.append(config)
+
+    monkeypatch.setattr(Edge, "apply", apply)
+    new = files.server()
+    server = new.server.model_copy(update={"workers": 4})
+    changed = new.model_copy(update={"server": server})
+    assert await running.change(changed) == ["server.workers: for a restart"]
+    assert [config.server.worker_count for config in applied] == [1]
+
+
 async def asked(socket: Path, path: str) -> Any:
     """Return the admin API's answer to a GET."""
     transport = httpx2.AsyncHTTPTransport(uds=str(socket))

@@ -1,6 +1,7 @@
 """Other workers of this server: each asks the others over their own admin sockets."""
 
 import asyncio
+import ssl
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -90,7 +91,10 @@ async def _text(socket: Path, method: str, path: str, said: dict[str, Any]) -> b
     """Return the answer of the worker with this socket; None where it does not answer so."""
     import httpx2  # a server without workers saves it
 
-    transport = httpx2.AsyncHTTPTransport(uds=str(socket))
+    transport = httpx2.AsyncHTTPTransport(
+        uds=str(socket),
+        verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),  # unused; the default reads all CAs
+    )
     try:
         async with httpx2.AsyncClient(
             transport=transport, base_url="http://worker", timeout=TIMEOUT
