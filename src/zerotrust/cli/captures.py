@@ -79,8 +79,11 @@ def show_one(
     from zerotrust.cli.admin_client import connect
 
     client, after = connect(config, socket), 0
-    while (found := _messages(client, capture_id, after)).messages:
+    found = _messages(client, capture_id, after)
+    last = found.capture.messages  # a WebSocket may send faster than they are shown
+    while found.messages and after < last:
         after = _print(found, after, as_json=as_json)
+        found = _messages(client, capture_id, after)
 
 
 @app.command()

@@ -10,7 +10,7 @@ from zerotrust.server.dashboard.fragments import Fragment, View
 from zerotrust.server.dashboard.listing import Listing
 from zerotrust.server.dashboard.live_page import LivePage
 from zerotrust.server.dashboard.parts import DashboardParts
-from zerotrust.server.proxy.captures import PAYLOAD
+from zerotrust.server.proxy.capture import PAYLOAD
 
 
 class ServicePage(LivePage):

@@ -10,8 +10,8 @@ from zerotrust.model.admin import NoParameters
 from zerotrust.server.agents.registry import Registry
 from zerotrust.server.agents.session import ServiceRegistration
 from zerotrust.server.ops.connection_admin import MAX_TEXT, find_exchange, websocket_relay
-from zerotrust.server.proxy.capture import Capture, CapturedMessage, CaptureOrder
-from zerotrust.server.proxy.captures import PAYLOAD, Captures
+from zerotrust.server.proxy.capture import PAYLOAD, Capture, CapturedMessage, CaptureOrder
+from zerotrust.server.proxy.captures import Captures
 
 _KINDS: Final[dict[int, views.MessageKind]] = {
     1: "text",

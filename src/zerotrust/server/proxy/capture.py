@@ -18,15 +18,19 @@ from zerotrust.limits.gcra import Pace
 from zerotrust.server.proxy.request_context import RequestContext
 from zerotrust.server.proxy.websocket_relay import WebSocketRelay
 
+PAYLOAD: Final = "payload"
+"""Value of `access.inspection` with which a service allows captures."""
 KEPT_BYTES: Final = 256 * 1024
 """Memory of the kept messages; the oldest make room for new ones."""
 MESSAGE_BYTES: Final = 256
 """Memory that each message takes besides its payload."""
 UNREAD_BYTES: Final = 512 * 1024
-"""Bytes that wait to be read; beyond that, bytes are lost. A link may bring a whole window of a
-stream in one turn of the loop."""
-PIECE_BYTES: Final = 4 * 1024
-"""Bytes that are read between two looks at the clock: at most 2,000 frames."""
+"""Memory of the bytes that wait to be read; beyond that, bytes are lost. A link may bring a whole
+window of a stream in one turn of the loop."""
+CHUNK_BYTES: Final = 128
+"""Memory that each chunk of bytes takes besides."""
+PIECE_BYTES: Final = 512
+"""Bytes that are read between two looks at the clock: at most 256 frames."""
 SLICE: Final = 0.001
 """Seconds for which messages are read before the loop does other work."""
 
@@ -140,7 +144,8 @@ class Capture:
 
     def passed(self, meter: FrameMeter, data: bytes) -> None:
         from_client = meter.from_client
-        if self._unread + len(data) > UNREAD_BYTES:
+        size = len(data) + CHUNK_BYTES
+        if self._unread + size > UNREAD_BYTES:
             self.lost_bytes += len(data)
             self._places[from_client] = meter.place
             return
@@ -148,7 +153,7 @@ class Capture:
         if place is not None:
             self._chunks.append((from_client, place))
         self._chunks.append((from_client, data))
-        self._unread += len(data)
+        self._unread += size
         self._wake.set()
 
     def close(self) -> None:
@@ -182,8 +187,14 @@ class Capture:
                 await self._wake.wait()
         self._wake.clear()
 
+    @property
+    def may_go_on(self) -> bool:
+        """Neither is its time over, nor did an administrator or the service's owner end it."""
+        allowed = self.context is None or self.context.inspection == PAYLOAD
+        return allowed and not (self.over or self.stopped_by or self.is_due)
+
     async def read(self) -> None:
-        """Read the bytes that have passed."""
+        """Read the bytes that have passed, while the capture may go on."""
         began = perf_counter()
         while self._chunks:
             from_client, data = self._chunks.popleft()
@@ -191,12 +202,12 @@ class Capture:
                 self._readers[from_client] = MessageReader(data)
                 self._inflaters[from_client].lose()
                 continue
-            self._unread -= len(data)
+            self._unread -= len(data) + CHUNK_BYTES
             for at in range(0, len(data), PIECE_BYTES):
                 found = self._readers[from_client].feed(data[at : at + PIECE_BYTES])
                 if any(one.compressed for one in found):
                     found = await self._inflated(self._inflaters[from_client], found)
-                if self.over:
+                if not self.may_go_on:
                     return
                 for message in found:
                     self._keep(from_client, message)

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from zerotrust.db.audit import Details
 from zerotrust.errors import CaptureRefused, NotFound
 from zerotrust.net.tasks import Tasks
-from zerotrust.server.proxy.capture import Capture, CaptureOrder
+from zerotrust.server.proxy.capture import PAYLOAD, Capture, CaptureOrder
 from zerotrust.server.proxy.request_context import RequestContext
 from zerotrust.server.proxy.websocket_relay import WebSocketRelay
 from zerotrust.telemetry import logs
@@ -30,9 +30,6 @@ SERVER_STOPPED: Final = "the server has stopped"
 STOPPED: Final = "stopped by an administrator"
 TIME_OVER: Final = "its time is over"
 """Reasons for the end of a capture."""
-
-PAYLOAD: Final = "payload"
-"""Value of `access.inspection` with which a service allows captures."""
 
 _log = logs.logger("capture")
 

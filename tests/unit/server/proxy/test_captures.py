@@ -1,5 +1,6 @@
 """Tests of zerotrust.server.proxy.captures: the beginning and the end of captures."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from tests.unit.server.captured_websocket import ALLOWED, CapturedWebSocket, tur
 from tests.unit.server.open_websocket import SWITCHED
 from zerotrust.errors import CaptureRefused, NotFound, StateError
 from zerotrust.http.websocket_frames import close_frame
+from zerotrust.server.proxy import capture as capture_module
 from zerotrust.server.proxy import captures as module
 from zerotrust.server.proxy.capture import Capture
 from zerotrust.server.proxy.captures import (
@@ -179,6 +181,30 @@ async def test_it_ends_when_its_time_is_over(next_one: bool) -> None:
     await opened.say(HELLO)
     await open_another(opened, HELLO)
     assert capture.count == 0
+    await opened.close()
+
+
+@pytest.mark.parametrize("why", [TIME_OVER, NOT_ALLOWED])
+async def test_it_ends_amid_bytes_that_come_faster_than_it_reads(
+    why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capture_module, "SLICE", 0.0)
+    opened = await CapturedWebSocket.open()
+    capture = await opened.start(seconds=60.0)
+    meter = opened.relay.observe(capture)
+    assert meter is not None
+    while not capture.count:
+        meter.backend.feed(Frame(0x81, b"").data * 1_000)
+        await asyncio.sleep(0)
+    if why == TIME_OVER:
+        opened.now += 60
+    else:
+        opened.proxy.register({"access": {"inspection": "metadata"}})
+    async with asyncio.timeout(20):
+        while not capture.over:
+            meter.backend.feed(Frame(0x81, b"").data * 1_000)
+            await asyncio.sleep(0)
+    assert capture.over == why
     await opened.close()
 
 
