@@ -340,6 +340,8 @@ class AgentSession:
 
     def _note_health(self, message: ServiceHealth) -> None:
         health = self.health
+        if message == health.get(message.id):
+            return
         if message.id in self.services and (message.id in health or len(health) < MAX_HEALTH):
             health[message.id] = message
             self.health_changes += 1

@@ -89,9 +89,11 @@ class UpgradeTimeouts:
             self._ticks_left = TICKS
             self._share = -(-len(self._open) // TICKS)
         self._ticks_left -= 1
-        for _ in range(min(self._share, len(self._open))):
-            timed = self._open.popleft()
-            if timed.goes_on(now):
-                self._open.append(timed)
-        if self._open:
-            self._loop.call_later(TICK, self._tick)
+        try:
+            for _ in range(min(self._share, len(self._open))):
+                timed = self._open.popleft()
+                if timed.goes_on(now):
+                    self._open.append(timed)
+        finally:  # a fault in one connection leaves the others their limits
+            if self._open:
+                self._loop.call_later(TICK, self._tick)

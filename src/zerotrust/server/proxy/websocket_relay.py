@@ -215,7 +215,8 @@ class WebSocketRelay(Relay):
         One that is closing already goes on.
         """
         connection, backend = self._connection, self._backend
-        if connection is not None and backend is not None and not backend.closed:
+        due = self._pending_close is not None and self._pending_close.final
+        if connection is not None and backend is not None and not (backend.closed or due):
             by = AGENT if by_agent else SERVER
             pending = PendingClose(
                 by, "going_away", SERVICE_RESTART, "", Code.GOING_AWAY, final=False

@@ -120,6 +120,17 @@ async def test_one_that_closes_by_itself_is_left_to_it() -> None:
     assert proxy.transport.has_eof
 
 
+async def test_a_restart_does_not_put_off_a_close_that_is_due() -> None:
+    proxy = await websocket(b"\x81\x05he")
+    relay = relay_of(proxy)
+    relay.expire("max_duration", "too long")
+    relay.depart()
+    async with asyncio.timeout(20):
+        while not proxy.transport.is_aborted:
+            await asyncio.sleep(0.01)
+    assert ended(proxy) == ("server", "1001")
+
+
 # Who has ended it
 
 
