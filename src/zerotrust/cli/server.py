@@ -48,6 +48,7 @@ def run(
     It reloads its configuration file when that changes, and on SIGHUP.
     """
     startup.ignore_reload_signal()
+    startup.need("sqlalchemy")
     from zerotrust.config.load import load_server
     from zerotrust.net import loop
     from zerotrust.server.identity.worker_slot import WorkerSlot

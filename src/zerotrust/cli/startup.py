@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +25,16 @@ Key = Annotated[
     Path | None, typer.Option("--key", metavar="FILE", help="Private key of the certificate.")
 ]
 Authority = Annotated[Path | None, typer.Option("--ca", metavar="FILE", help="CA certificate.")]
+
+
+def need(package: str) -> None:
+    """Look for a package of the server before its file is read; do not import it.
+
+    Raises:
+        ModuleNotFoundError: it is not installed.
+    """
+    if find_spec(package) is None:
+        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
 
 
 def ignore_reload_signal() -> None:
