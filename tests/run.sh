@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Run all tests, the fastest stages first. `make test` calls this script after it made the virtual environment.
 #
-#   FUZZ_SECONDS=15   seconds for each fuzz target
+#   FUZZ_SECONDS=10   seconds for each fuzz target
 #   FUZZ_SEED=1       seed of the fuzzer; 0 takes a random one
 #   JOBS=2            number of test processes
 set -euo pipefail
@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 
 BIN=${VENV:-.venv}/bin
 JOBS=${JOBS:-2}
-FUZZ_SECONDS=${FUZZ_SECONDS:-15}
+FUZZ_SECONDS=${FUZZ_SECONDS:-10}
 FUZZ_SEED=${FUZZ_SEED:-1}
 mkdir -p build
 
