@@ -63,6 +63,7 @@ async def test_messages_are_shown_and_never_as_html(server: DashboardServer, ann
     assert "user anna" in text and "y" * 1024 in text and "y" * 1025 not in text
     rows = re.findall(r">(text|binary|close)</td>", reply.text)
     assert rows == ["close", "text", "text", "binary", "text"], "the newest come first"
+    assert reply.page.links["app.example.com"] == "/services/show?host=app.example.com"
 
 
 async def test_the_last_rows_are_shown(
