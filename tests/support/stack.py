@@ -222,6 +222,8 @@ class Stack:
 
     async def _wait_caddy(self) -> None:
         await wait_port(self.https_port, process=self.server, host=self.api.address)
+        if not self._has_api_port:  # `wait_published` asks by HTTP then
+            await wait_port(self.plain.port, process=self.server, host=self.api.address)
         await eventually(self.caddy_root.exists, "Caddy has made its root certificate")
         self._caddy = Entrypoint(self.https_port, root=self.caddy_root, address=self.api.address)
 
