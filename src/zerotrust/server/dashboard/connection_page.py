@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from zerotrust.errors import NotFound
 from zerotrust.server.dashboard.capture_page import captures_fragment
-from zerotrust.server.dashboard.connections_page import INTERVAL
+from zerotrust.server.dashboard.connections_page import connections_version
 from zerotrust.server.dashboard.fragments import Fragment, View
 from zerotrust.server.dashboard.live_page import LivePage
 from zerotrust.server.dashboard.parts import DashboardParts
@@ -33,8 +33,7 @@ class ConnectionPage(LivePage):
         return await self._details(view)
 
     def _version(self, _view: View) -> Hashable:
-        any_open = self.parts.commands.connections.any_open
-        return int(time.monotonic() // INTERVAL) if any_open else None
+        return connections_version(self.parts, time.monotonic())
 
     async def _details(self, view: View) -> Mapping[str, Any]:
         try:

@@ -23,6 +23,15 @@ ROWS: Final = 100
 _FILTERS: Final = ("host", "user", "agent")
 
 
+def connections_version(parts: DashboardParts, now: float) -> Hashable:
+    """Return another value every `INTERVAL`, while there are open connections.
+
+    Args:
+        now: seconds of a monotonic clock.
+    """
+    return int(now // INTERVAL) if parts.commands.connections.any_open else None
+
+
 class ConnectionsPage(LivePage):
     """The open connections that fit the filters."""
 
@@ -47,7 +56,7 @@ class ConnectionsPage(LivePage):
         return {"filters": _filters(view)}
 
     def _version(self, _view: View) -> Hashable:
-        return int(self._clock() // INTERVAL) if self.parts.commands.connections.any_open else None
+        return connections_version(self.parts, self._clock())
 
     async def _open(self, view: View) -> Mapping[str, Any]:
         filters = _filters(view)
