@@ -327,7 +327,7 @@ class Agent:
             try:
                 await _succeed(connections, self._endpoint)
             except SetupError as error:
-                _log.warning("sessions keep the former certificate", reason=str(error))
+                _log.warning("sessions keep the previous certificate", reason=str(error))
                 for connection in connections:
                     connection.give_up()
             else:
