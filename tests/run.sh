@@ -41,7 +41,7 @@ run() { # run NAME COMMAND…
     summary+=("$(printf 'passed  %4d s  %s' $((SECONDS - from)) "$stage")")
 }
 
-# System packages for the tests: a browser, curl, iproute2, PostgreSQL, a C compiler, git, litmus and Node.
+# System packages for the tests: a browser and its headless shell, curl, iproute2, PostgreSQL, a C compiler, git, litmus and Node.
 
 need() { # need PACKAGE COMMAND…: install Debian's PACKAGE unless one of the commands exists
     local package=$1
@@ -68,6 +68,7 @@ fetch() { # fetch PACKAGE: install a Debian package
 machine() {
     need curl curl
     need chromium chromium chromium-browser google-chrome
+    need chromium-headless-shell chromium-headless-shell google-chrome
     if ! "$BIN/python" -c 'import pathlib, sysconfig; pathlib.Path(sysconfig.get_path("include"), "Python.h").stat()' \
         2>/dev/null; then
         fetch python3-dev

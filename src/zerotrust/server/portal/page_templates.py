@@ -2,6 +2,7 @@
 
 import datetime
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
@@ -56,8 +57,12 @@ class PageTemplates:
         )
 
 
+@cache
 def environment(*packages: str) -> Environment:
-    """Return an environment for the templates of packages; the first has a name's first say."""
+    """Return the environment for the templates of packages; the first has a name's first say.
+
+    It is the same each time, with the templates that it has compiled.
+    """
     made = Environment(
         loader=ChoiceLoader([PackageLoader(package, "templates") for package in packages]),
         autoescape=True,
