@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from playwright.async_api import Browser, expect
 
+from tests.support.portal_site import site_browser
 from tests.support.web_home import WebHome, home_browser, web_home
 
 expect.set_options(timeout=15_000)
@@ -35,3 +36,10 @@ def either(request: pytest.FixtureRequest) -> Browser:
     """Each of the browsers in turn."""
     found: Browser = request.getfixturevalue(request.param)
     return found
+
+
+@pytest.fixture(scope="session")
+async def portal_browser() -> AsyncIterator[Browser]:
+    """A browser for the sites of all tests of the server's own pages."""
+    async with site_browser() as started:
+        yield started

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Error, Page, expect
+from playwright.async_api import Browser, Error, Page, expect
 
-from tests.support.browser import BUILD, PageErrors, chromium, verified_key
+from tests.support.browser import BUILD, PageErrors, browser, chromium, cookies, verified_key
 from tests.support.ports import free_port
 from tests.support.processes import Process
 
@@ -48,8 +48,11 @@ async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
 
 
 @pytest.fixture(scope="module")
-async def key(demo: Demo) -> str:
-    return await asyncio.to_thread(verified_key, HOST, demo.port, demo.root)
+async def started(demo: Demo) -> AsyncIterator[Browser]:
+    """A browser that trusts the demo's certificate."""
+    key = await asyncio.to_thread(verified_key, HOST, demo.port, demo.root)
+    async with browser(key) as started:
+        yield started
 
 
 async def messages(page: Page) -> int:
@@ -57,10 +60,10 @@ async def messages(page: Page) -> int:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_page_is_live(demo: Demo, key: str, scheme: str) -> None:
+async def test_page_is_live(demo: Demo, started: Browser, scheme: str) -> None:
     page_errors = PageErrors()
-    async with chromium(key, scheme=scheme) as browser:
-        page = await browser.new_page()
+    async with cookies(started, scheme=scheme) as context:
+        page = await context.new_page()
         page_errors.watch(page)
         await page.goto(demo.url)
         await expect(page.locator("#state")).to_have_text("Live")
@@ -83,9 +86,9 @@ async def test_page_is_live(demo: Demo, key: str, scheme: str) -> None:
     ]
 
 
-async def test_page_fits_a_small_screen_and_has_names_for_all(demo: Demo, key: str) -> None:
-    async with chromium(key) as browser:
-        page = await browser.new_page()
+async def test_page_fits_a_small_screen_and_has_names_for_all(demo: Demo, started: Browser) -> None:
+    async with cookies(started) as context:
+        page = await context.new_page()
         await page.set_viewport_size({"width": 360, "height": 640})
         await page.goto(demo.url)
         await expect(page.get_by_role("heading", level=1)).to_have_text("0Trust demo")
@@ -94,9 +97,9 @@ async def test_page_fits_a_small_screen_and_has_names_for_all(demo: Demo, key: s
         assert await page.evaluate("() => document.documentElement.scrollWidth") <= 360
 
 
-async def test_page_comes_back_after_the_connection_was_lost(demo: Demo, key: str) -> None:
-    async with chromium(key) as browser:
-        page = await browser.new_page()
+async def test_page_comes_back_after_the_connection_was_lost(demo: Demo, started: Browser) -> None:
+    async with cookies(started) as context:
+        page = await context.new_page()
         await page.add_init_script(
             "const Real = WebSocket; window.all = [];window.WebSocket = class extends Real {"
             " constructor(...a) { super(...a); all.push(this); } };"
@@ -114,7 +117,7 @@ async def test_page_comes_back_after_the_connection_was_lost(demo: Demo, key: st
 
 async def test_browser_that_does_not_know_the_root_refuses(demo: Demo) -> None:
     """Prove that the other tests verify the certificate."""
-    async with chromium() as browser:
-        page = await browser.new_page()
+    async with chromium() as context:
+        page = await context.new_page()
         with pytest.raises(Error, match="ERR_CERT_AUTHORITY_INVALID"):
             await page.goto(demo.url)

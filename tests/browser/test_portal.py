@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import BrowserContext, CDPSession, Page, expect
+from playwright.async_api import Browser, BrowserContext, CDPSession, Page, expect
 
-from tests.support.browser import PageErrors, chromium
+from tests.support.browser import PageErrors, cookies
 from tests.support.people import Stores, stores
 from tests.support.portal_site import Site, authenticator, portal_site, register
 from zerotrust.server.portal.browser_cookies import COOKIE, WAY
@@ -33,8 +33,8 @@ async def site(servers: Stores, tmp_path: Path) -> AsyncIterator[Site]:
 
 
 @pytest.fixture
-async def context(site: Site) -> AsyncIterator[BrowserContext]:
-    async with chromium(site.trusted) as made:
+async def context(portal_browser: Browser) -> AsyncIterator[BrowserContext]:
+    async with cookies(portal_browser) as made:
         yield made
 
 
@@ -222,12 +222,14 @@ async def test_an_old_proof_is_renewed(site: Site, page: Page, key: object) -> N
     await page.wait_for_url(site.url("photos", "/admin/x"))
 
 
-async def test_a_device_is_paired(site: Site, page: Page, key: object) -> None:
+async def test_a_device_is_paired(
+    site: Site, portal_browser: Browser, page: Page, key: object
+) -> None:
     await register(site, page)
     await page.goto(site.url("auth", "/me"))
     await page.get_by_role("button", name="Make a code").click()
     code = await page.locator("p#code").inner_text()
-    async with chromium(site.trusted) as television:
+    async with cookies(portal_browser) as television:
         screen = await television.new_page()
         await screen.goto(site.url("photos", "/x"))
         await screen.get_by_role("link", name="Enter a code from another device").click()
@@ -237,7 +239,9 @@ async def test_a_device_is_paired(site: Site, page: Page, key: object) -> None:
         await expect(screen.locator("body")).to_contain_text("/x for anna")
 
 
-async def test_a_page_is_shared(site: Site, page: Page, key: object) -> None:
+async def test_a_page_is_shared(
+    site: Site, portal_browser: Browser, page: Page, key: object
+) -> None:
     await register(site, page)
     await page.goto(site.url("auth", "/me"))
     await page.get_by_text("Share a page").click()
@@ -245,7 +249,7 @@ async def test_a_page_is_shared(site: Site, page: Page, key: object) -> None:
     await page.get_by_label("PIN").fill("482913")
     await page.get_by_role("button", name="Create the link").click()
     link = await page.get_by_label("Link", exact=True).input_value()
-    async with chromium(site.trusted, scheme="dark") as visitor:
+    async with cookies(portal_browser, scheme="dark") as visitor:
         tab = await visitor.new_page()
         await tab.goto(link)
         await expect(tab.get_by_text("photos.localhost/album/7")).to_be_visible()
@@ -257,7 +261,7 @@ async def test_a_page_is_shared(site: Site, page: Page, key: object) -> None:
         await expect(tab.get_by_role("heading", name="Sign in")).to_be_visible()
 
 
-async def test_a_share_link_works_without_scripts(site: Site) -> None:
+async def test_a_share_link_works_without_scripts(site: Site, portal_browser: Browser) -> None:
     issued = await site.portal.store.links.create(
         "https://photos.localhost/album/7",
         lifetime=3600,
@@ -267,14 +271,13 @@ async def test_a_share_link_works_without_scripts(site: Site) -> None:
         created_by="uid 0",
         actor="uid 0",
     )
-    async with chromium(site.trusted) as made:
-        assert made.browser is not None
-        plain = await made.browser.new_context(java_script_enabled=False)
-        tab = await plain.new_page()
-        await tab.goto(site.url("photos", "/.0trust/share"))
-        await tab.get_by_label("The part of the link").fill(issued.url.partition("#")[2])
-        await tab.get_by_role("button", name="Open").click()
-        await tab.wait_for_url(site.url("photos", "/album/7"))
+    plain = await portal_browser.new_context(java_script_enabled=False)
+    tab = await plain.new_page()
+    await tab.goto(site.url("photos", "/.0trust/share"))
+    await tab.get_by_label("The part of the link").fill(issued.url.partition("#")[2])
+    await tab.get_by_role("button", name="Open").click()
+    await tab.wait_for_url(site.url("photos", "/album/7"))
+    await plain.close()
 
 
 async def test_a_browser_that_keeps_no_cookies_sees_one_page(

@@ -12,10 +12,10 @@ from unittest.mock import patch
 from urllib.parse import urlencode
 
 import pytest
-from playwright.async_api import BrowserContext, Page, Route, ViewportSize, expect
+from playwright.async_api import Browser, BrowserContext, Page, Route, ViewportSize, expect
 
 from tests.support import node_packages
-from tests.support.browser import chromium
+from tests.support.browser import cookies
 from tests.support.page_inspection import WATCH, PageInspection
 from tests.support.people import PROVIDERS, Stores, stores
 from tests.support.portal_site import RULES, Site, authenticator, portal_site, register
@@ -53,8 +53,8 @@ async def site(servers: Stores, tmp_path: Path) -> AsyncIterator[Site]:
 
 
 @pytest.fixture
-async def context(site: Site) -> AsyncIterator[BrowserContext]:
-    async with chromium(site.trusted) as made:
+async def context(portal_browser: Browser) -> AsyncIterator[BrowserContext]:
+    async with cookies(portal_browser) as made:
         yield made
 
 

@@ -3,9 +3,10 @@
 import asyncio
 import datetime
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -105,29 +106,30 @@ class AsgiServer:
 
 
 @asynccontextmanager
-async def serving(
-    app: ASGIApp, folder: Path, *names: str
-) -> AsyncIterator[tuple[AsgiServer, Path]]:
-    """Serve an application on a free port of 127.0.0.1; yield the server and its certificate.
+async def serving(app: ASGIApp, folder: Path, *names: str) -> AsyncIterator[AsgiServer]:
+    """Serve an application on a free port of 127.0.0.1.
 
     Args:
         names: host names of the certificate. OpenSSL accepts no wildcard for `localhost`.
     """
-    certificate = _certificate(folder, names)
+    certificate = folder / "server.pem"
+    certificate.write_bytes(certificate_of(*names))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     made = AsgiServer(app)
     server = await asyncio.start_server(made.serve, "127.0.0.1", 0, ssl=context)
     made.port = server.sockets[0].getsockname()[1]
     try:
-        yield made, certificate
+        yield made
     finally:
         server.close()
         await asyncio.sleep(0)
     assert not made.problems
 
 
-def _certificate(folder: Path, names: Sequence[str]) -> Path:
+@cache
+def certificate_of(*names: str) -> bytes:
+    """Return a certificate for host names and its key, as PEM; the same each time."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
     now = datetime.datetime.now(datetime.UTC)
@@ -142,13 +144,8 @@ def _certificate(folder: Path, names: Sequence[str]) -> Path:
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(n) for n in names]), False)
         .sign(key, SHA256())
     )
-    path = folder / "server.pem"
-    path.write_bytes(
-        certificate.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
+    return certificate.public_bytes(serialization.Encoding.PEM) + key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
     )
-    return path

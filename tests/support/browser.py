@@ -55,7 +55,12 @@ def verified_key(host: str, port: int, root: Path) -> str:
         with trusting(root).wrap_socket(raw, server_hostname=host) as tls:
             shown = tls.getpeercert(binary_form=True)
     assert shown
-    key = x509.load_der_x509_certificate(shown).public_key()
+    return key_of(x509.load_der_x509_certificate(shown))
+
+
+def key_of(certificate: x509.Certificate) -> str:
+    """Return the hash of a certificate's key, by which a browser can be told to trust it."""
+    key = certificate.public_key()
     der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return base64.b64encode(hashlib.sha256(der).digest()).decode()
 
@@ -88,11 +93,19 @@ async def browser(*trusted_keys: str, options: Sequence[str] = ()) -> AsyncItera
 @contextlib.asynccontextmanager
 async def chromium(*trusted_keys: str, scheme: str = "light") -> AsyncIterator[BrowserContext]:
     """Start a browser that also trusts these keys, with one set of cookies."""
-    async with browser(*trusted_keys) as started:
-        yield await started.new_context(
-            viewport={"width": 1200, "height": 850},
-            color_scheme="dark" if scheme == "dark" else "light",
-        )
+    async with browser(*trusted_keys) as started, cookies(started, scheme=scheme) as context:
+        yield context
+
+
+@contextlib.asynccontextmanager
+async def cookies(started: Browser, *, scheme: str = "light") -> AsyncIterator[BrowserContext]:
+    """Open a window of a running browser, with a set of cookies of its own."""
+    context = await started.new_context(
+        viewport={"width": 1200, "height": 850},
+        color_scheme="dark" if scheme == "dark" else "light",
+    )
+    yield context
+    await context.close()
 
 
 @contextlib.asynccontextmanager

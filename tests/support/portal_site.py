@@ -1,6 +1,5 @@
 """The server's own pages over HTTPS, for a real browser with a virtual authenticator."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import CDPSession, Page
+from cryptography import x509
+from playwright.async_api import Browser, CDPSession, Page
 
-from tests.support.asgi_server import AsgiServer, serving
-from tests.support.browser import verified_key
+from tests.support.asgi_server import AsgiServer, certificate_of, serving
+from tests.support.browser import browser, key_of
 from tests.support.people import Stores
 from tests.support.portal_server import PortalServer, start_portal
 
@@ -47,7 +47,6 @@ class Site:
 
     portal: PortalServer
     http: AsgiServer
-    trusted: str
     ahead: float = 0.0
     without_cookies: str = ""
 
@@ -77,12 +76,19 @@ async def portal_site(servers: Stores, folder: Path, **settings: Any) -> AsyncIt
             scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"cookie"]
         await portal.app()(scope, receive, send)
 
-    async with serving(app, folder, *NAMES) as (http, certificate):
+    async with serving(app, folder, *NAMES) as http:
         portal.site = replace(portal.site, https_port=http.port)
         portal.portal = portal.build()
-        key = await asyncio.to_thread(verified_key, "auth.localhost", http.port, certificate)
-        made = Site(portal, http, key)
+        made = Site(portal, http)
         yield made
+
+
+@asynccontextmanager
+async def site_browser() -> AsyncIterator[Browser]:
+    """Start a browser that trusts the certificate of all sites."""
+    certificate = x509.load_pem_x509_certificate(certificate_of(*NAMES))
+    async with browser(key_of(certificate)) as started:
+        yield started
 
 
 async def authenticator(page: Page) -> tuple[CDPSession, str]:
