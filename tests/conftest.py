@@ -32,6 +32,22 @@ def measured(record_property: Callable[[str, object], None]) -> Measured:
     return lambda sentence: record_property("measured", sentence)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put groups with long limits first: at the end, no process waits for the last of them."""
+    limits: dict[str, float] = {}
+    for item in items:
+        timeout = item.get_closest_marker("timeout")
+        limit = timeout.args[0] if timeout else 60
+        limits[_group_of(item)] = max(limits.get(_group_of(item), 0), limit)
+    items.sort(key=lambda item: -limits[_group_of(item)])
+
+
+def _group_of(item: pytest.Item) -> str:
+    group = item.get_closest_marker("xdist_group")
+    return group.args[0] if group else item.nodeid
+
+
 def pytest_collection_finish() -> None:
     """Exclude the collected tests from garbage collection: they stay until the end."""
     gc.collect()

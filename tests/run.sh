@@ -20,6 +20,7 @@ began=$SECONDS
 finish() {
     local status=$?
     if [ -n "${compiler:-}" ]; then kill -- "-$compiler" 2>/dev/null || true; fi
+    if [ -n "${fuzzer:-}" ]; then wait "$fuzzer" || true; fi
     echo
     echo "── summary ─────────────────────────────────────"
     printf '%s\n' ${summary[@]+"${summary[@]}"}
@@ -82,6 +83,11 @@ machine() {
     if ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then need postgresql initdb; fi
 }
 
+# Each test process would otherwise rewrite the assertions of all test files, while coverage is measured.
+rewrite_assertions() {
+    "$BIN/python" -m pytest --collect-only -q tests >build/collect.log 2>&1 || { cat build/collect.log >&2; return 1; }
+}
+
 # Compiling takes two minutes of one core, so it runs beside the stages that need the sources alone.
 compile_beside() {
     setsid nice make --no-print-directory VENV="${VENV:-.venv}" compiled >build/compile.log 2>&1 &
@@ -100,14 +106,16 @@ compile() { # the following tests run the compiled package, as users do
 }
 
 static() {
+    rewrite_assertions &
     "$BIN/ruff" format --check .
     "$BIN/ruff" check .
     "$BIN/mypy"
     "$BIN/lint-imports"
+    wait $!
 }
 
 tests() { # with a time limit, at which pytest still prints its results
-    timeout --signal INT --kill-after 60 1500 "$BIN/python" -m pytest -q -n "$JOBS" --dist loadgroup "$@"
+    timeout --signal INT --kill-after 60 1500 "$BIN/python" -m pytest -q -n "$JOBS" --dist loadgroup --no-loadscope-reorder "$@"
 }
 
 fuzz_one() { # run one target on the interpreted sources, which it can instrument; print its output if it finds a bug
@@ -122,10 +130,18 @@ fuzz_one() { # run one target on the interpreted sources, which it can instrumen
     fi
 }
 
-fuzz() {
+fuzz() { # run all targets, one after the other
     export -f fuzz_one
     export BIN FUZZ_SECONDS FUZZ_SEED
-    find fuzz -maxdepth 1 -name '[!_]*.py' -print0 | sort -z | xargs -0 -n 1 -P "$JOBS" bash -c 'fuzz_one "$1"' fuzz
+    find fuzz -maxdepth 1 -name '[!_]*.py' -print0 | sort -z | xargs -0 -n 1 nice bash -c 'fuzz_one "$1"' fuzz
+}
+
+fuzzed() { # wait for the fuzzer, and print what it said
+    local status=0
+    wait "$fuzzer" || status=$?
+    fuzzer=
+    cat build/fuzz.log
+    return "$status"
 }
 
 run "the machine" machine
@@ -151,13 +167,15 @@ speed() { # a short `make bench-check` that detects large regressions; it measur
 
 run "speed against Caddy alone" speed
 # These tests wait for more than half of their time.
-run "component and browser tests" tests -n "$((JOBS * 2))" --durations=15 tests/component tests/browser
+run "browser and component tests" tests -n "$((JOBS * 2))" --durations=15 tests/browser tests/component
+# Autobahn waits for a half of its time: the fuzzer takes the other core and what is left.
 if "$BIN/python" -c 'import atheris' 2>/dev/null; then
-    run "fuzzing" fuzz
+    fuzz >build/fuzz.log 2>&1 &
+    fuzzer=$!
 else
+    fuzzer=
     summary+=("skipped         fuzzing: atheris has no wheel for this Python or machine")
 fi
-if [ -f compliance/autobahn/__main__.py ]; then
-    run "Autobahn's WebSocket suite" "$BIN/python" -m compliance.autobahn
-fi
+run "Autobahn's WebSocket suite" "$BIN/python" -m compliance.autobahn
+if [ -n "$fuzzer" ]; then run "fuzzing, beside Autobahn" fuzzed; fi
 stage=""

@@ -26,7 +26,7 @@ from zerotrust.tunnel.session import Phase
 pytestmark = pytest.mark.anyio
 
 HOST = "app.example.com"
-SCHEDULES = 10_000
+SCHEDULES = 3_000
 
 
 class GrantedProxy(ProxyFixture):

@@ -409,7 +409,7 @@ class TenantsMachine(RuleBasedStateMachine):
 
 TestTenants = pytest.mark.slow(pytest.mark.timeout(120)(TenantsMachine.TestCase))
 TestTenants.settings = settings(
-    max_examples=examples(300),
+    max_examples=examples(150),
     stateful_step_count=30,
     suppress_health_check=[HealthCheck.too_slow],
 )
