@@ -24,6 +24,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import PoolProxiedConnection
 
 from zerotrust.db import postgresql, sqlite
+from zerotrust.db.change_signal import ChangeSignal
 from zerotrust.db.errors import explained
 from zerotrust.db.migrate import Migration, migrate
 from zerotrust.errors import AccessRefused, EnrollmentRefused, StateError
@@ -38,12 +39,14 @@ class Database:
 
     Attributes:
         engine: the SQLAlchemy engine.
+        signal: wakes the readers of this process (`db.change_watch`).
     """
 
     def __init__(
         self, engine: Engine, name: str, migration: Migration | None, *, shared: bool
     ) -> None:
         self.engine = engine
+        self.signal = ChangeSignal()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="state")
         self.name = name
         """The file, or the address without its password."""
@@ -120,6 +123,11 @@ class Database:
             raise StateError(f"{self.name}: closed, the server is stopping") from error
         return await asyncio.wrap_future(done)
 
+    @property
+    def notifies(self) -> bool:
+        """Return True if it notifies all processes of each commit (`db.change_listener`)."""
+        return self.engine.dialect.name == "postgresql"
+
     async def unix_time(self) -> float:
         """Return the clock of the database, in seconds since 1970.
 
@@ -169,23 +177,6 @@ class Database:
     def _run(self, work: Callable[[Session], T]) -> T:
         with self.transaction() as session:
             return work(session)
-
-
-class ChangeWatch:
-    """Tells one reader of a database whether it may have changed since the last look."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._version: int | None = None
-
-    async def changed(self) -> bool:
-        """Return False if nothing was committed since the last call.
-
-        Raises:
-            StateError: the database can't be used.
-        """
-        before, self._version = self._version, await self._database.version()
-        return self._version is None or self._version != before
 
 
 def changed_rows(session: Session, statement: Update | Delete) -> int:

@@ -6,6 +6,9 @@ second at most.
 
 One that hangs would stop all. So TCP gives up a silent database after about ten seconds, and the
 database itself ends a statement that takes longer, or a transaction whose server is silent.
+
+Every transaction that has written something notifies all servers when it commits (NOTIFY). The
+engine does this, so no code that changes rows has to think of it.
 """
 
 import importlib.util
@@ -13,12 +16,19 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from zerotrust.errors import StateError
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
+CHANGES: Final = "zerotrust_changes"
+"""Channel of the notifications."""
 
 _LOCK: Final = 0x307472757374  # "0trust"
 _BEGIN: Final = (
@@ -27,6 +37,10 @@ _BEGIN: Final = (
 )
 _PATIENCE: Final = (
     "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"
+)
+_NOTIFY: Final = (
+    # A transaction has a number of its own if it has written something.
+    f"SELECT pg_notify('{CHANGES}', '') WHERE txid_current_if_assigned() IS NOT NULL"
 )
 _CONNECTION: Final = {
     "application_name": "0trust",
@@ -63,7 +77,28 @@ def connect(url: URL) -> Engine:
         connect_args={**_CONNECTION, **url.query},
     )
     event.listen(engine, "begin", _begin)
+    event.listen(engine, "commit", _notify)
     return engine
+
+
+async def listen(engine: Engine, channels: Iterable[str]) -> "AsyncConnection[Any]":
+    """Return a connection of its own that gets the notifications of some channels.
+
+    Raises:
+        psycopg.Error: the database refuses it, or can't be reached.
+    """
+    from psycopg import AsyncConnection
+
+    _, named = engine.dialect.create_connect_args(engine.url)
+    settings: dict[str, Any] = {**_CONNECTION, **named}
+    connection = await AsyncConnection.connect(**settings, autocommit=True)
+    try:
+        for channel in channels:
+            await connection.execute(f"LISTEN {channel}".encode())
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
 
 
 def back_up(connection: Connection, url: URL, folder: Path, schema: str) -> Path | None:
@@ -117,3 +152,7 @@ def back_up(connection: Connection, url: URL, folder: Path, schema: str) -> Path
 
 def _begin(connection: Connection) -> None:
     connection.exec_driver_sql(_BEGIN)
+
+
+def _notify(connection: Connection) -> None:
+    connection.exec_driver_sql(_NOTIFY).close()

@@ -27,6 +27,7 @@ from zerotrust.config import folders
 from zerotrust.config.diff import Changes
 from zerotrust.config.load import Loaded
 from zerotrust.config.reload import Read, Reloader
+from zerotrust.db.change_listener import ChangeListener
 from zerotrust.db.database import Database
 from zerotrust.errors import StateError
 from zerotrust.http.ping import MAX_ROOTS
@@ -129,6 +130,8 @@ async def serve(
         stack.callback(database.close)
         tasks = Tasks()
         stack.push_async_callback(tasks.close)
+        if database.notifies:
+            tasks.supervise(ChangeListener(database).run, "listen for changes")
         handed = None if slot is None else _handed(slot)
         server = Server(
             config,

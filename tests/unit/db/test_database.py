@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from tests.support.databases import Cluster
 from zerotrust.db import agents, audit, grants
-from zerotrust.db.database import ChangeWatch, Database
+from zerotrust.db.database import Database
 from zerotrust.errors import EnrollmentRefused, StateError
 
 pytestmark = pytest.mark.anyio
@@ -403,22 +403,3 @@ def test_a_disk_that_refuses_to_write_loses_nothing_that_was_acknowledged(tmp_pa
         note(session, "again")
     database.close()
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
-
-
-async def test_a_watch_tells_of_commits(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/state.db"
-    database, other = Database.open(url, shared=True), Database.open(url, shared=True)
-    watch = ChangeWatch(database)
-    assert [await watch.changed() for _ in range(3)] == [True, False, False]
-    for writer in (other, database):
-        await writer.run(lambda session: session.connection().exec_driver_sql("SELECT 1"))
-        assert not await watch.changed(), "nothing was written"
-        await writer.run(
-            lambda session: audit.append(session, at=1, actor="a", action="server.started")
-        )
-        assert await watch.changed()
-        assert not await watch.changed()
-    database.close()
-    with pytest.raises(StateError, match="closed"):
-        await watch.changed()
-    other.close()

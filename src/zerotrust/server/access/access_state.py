@@ -18,7 +18,8 @@ from zerotrust.accounts import expiry, live_state, passes, passkeys, users
 from zerotrust.accounts.live_state import LiveState
 from zerotrust.db import audit
 from zerotrust.db.access_tables import UserRow
-from zerotrust.db.database import ChangeWatch, Database
+from zerotrust.db.change_watch import ChangeWatch
+from zerotrust.db.database import Database
 from zerotrust.enrollment.rate_limits import Attempts, RefusalLog
 from zerotrust.errors import AccessRefused, StateError, TooManyAttempts, TooManyTries
 from zerotrust.model.access import Access
@@ -28,8 +29,6 @@ from zerotrust.server.access.pairing_tries import PairingTries
 from zerotrust.server.access.subjects import Subjects
 from zerotrust.telemetry import logs
 
-FOLLOW_EACH: Final = 0.5
-"""Seconds between two readings of what other servers have committed."""
 CATCH_UP_EACH: Final = 0.05
 """Least seconds between two readings that requests ask for."""
 TOUCH_EACH: Final = 60.0
@@ -131,7 +130,7 @@ class AccessState:
         """
         watch, lost = ChangeWatch(self.database), False
         while True:
-            await asyncio.sleep(FOLLOW_EACH)
+            await watch.wait()
             try:
                 if not self._is_configured:
                     await self._configure()
@@ -143,7 +142,7 @@ class AccessState:
                     await self.touch()
                 lost = False
             except StateError as error:
-                watch = ChangeWatch(self.database)
+                watch.failed()
                 if not lost:
                     _log.error(
                         "cannot read who may enter; using last known state", reason=str(error)

@@ -6,20 +6,20 @@ committed changes nothing. This code runs in the loop's thread, the transactions
 own. Callers must not be cancelled while they wait: a decision that was committed has to be applied.
 """
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from cryptography import x509
 from sqlalchemy.orm import Session
 
 from zerotrust.db import grants as grant_rows
 from zerotrust.db import revocations
-from zerotrust.db.database import ChangeWatch, Database
+from zerotrust.db.change_watch import ChangeWatch
+from zerotrust.db.database import Database
 from zerotrust.db.tables import GrantRow, JoinTokenRow, RevocationRow
 from zerotrust.enrollment import expired_renewal, grants, join, queries, revocation, tokens
 from zerotrust.enrollment.grant_table import Grant as Pair
@@ -44,10 +44,6 @@ FILE = "file"
 
 LONGEST_CHAIN = 4
 """Certificates in a chain that an unauthenticated client may have us verify."""
-
-FOLLOW_EACH: Final = 0.5
-"""Seconds between two reads of what other servers have committed: an agent that is revoked there
-loses its sessions within a second."""
 
 T = TypeVar("T")
 
@@ -151,13 +147,13 @@ class AgentDirectory:
         """
         watch, lost = ChangeWatch(self._database), False
         while True:
-            await asyncio.sleep(FOLLOW_EACH)
+            await watch.wait()
             try:
                 if await watch.changed():
                     await self.load()
                 lost = False
             except StateError as error:
-                watch = ChangeWatch(self._database)
+                watch.failed()
                 if not lost:
                     _log.error(
                         "cannot read changes made by other servers; using last known state",

@@ -20,6 +20,7 @@ from tests.support.people import CHALLENGE, HOST, VERIFIER, Store, Stores, acces
 from tests.support.waiting import eventually
 from zerotrust.access.subject import ACCESS_WITHDRAWN, SESSION_ENDED, SIGNED_OUT, CredentialKind
 from zerotrust.accounts import changes
+from zerotrust.db import change_watch
 from zerotrust.db.access_tables import (
     ChangeRow,
     HandOverRow,
@@ -187,7 +188,7 @@ async def test_a_rolled_back_number_hides_no_later_change(shared: Stores) -> Non
 async def test_a_server_that_cannot_read_is_blind_after_a_while(
     shared: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "FOLLOW_EACH", 0.01)
+    monkeypatch.setattr(change_watch, "POLL_EACH", 0.01)
     server = await shared.start()
     key = await server.passkey("anna")
     sign_in = (await server.sign_in(key)).credential
@@ -224,7 +225,7 @@ async def test_a_server_that_cannot_read_is_blind_after_a_while(
 async def test_a_sqlite_server_is_never_blind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "FOLLOW_EACH", 0.01)
+    monkeypatch.setattr(change_watch, "POLL_EACH", 0.01)
     with stores(migrated_sqlite(tmp_path / "state.db")) as servers:
         store = await servers.start()
         turns, touch = 0, store.state.touch
@@ -374,7 +375,7 @@ async def test_finished_rows_are_forgotten_and_ended_sign_ins_kept_for_a_month(
 
 
 async def test_follow_touches_once_a_minute(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FOLLOW_EACH", 0.01)
+    monkeypatch.setattr(change_watch, "POLL_EACH", 0.01)
     sign_in = (await store.sign_in(await store.passkey("anna"))).credential
 
     def seen() -> int | None:
@@ -504,7 +505,7 @@ async def test_a_refused_decision_leaves_only_its_record(store: Store) -> None:
 async def test_a_configuration_reaches_a_database_that_comes_back(
     servers: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "FOLLOW_EACH", 0.01)
+    monkeypatch.setattr(change_watch, "POLL_EACH", 0.01)
     store = await servers.start(users=[{"name": "anna"}])
     await store.passkey("ben")
     sign_in = (await store.sign_in(await store.passkey("anna"))).credential

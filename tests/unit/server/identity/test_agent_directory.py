@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from tests.support.authorities import ForeignCertificate
 from tests.support.identities import HOME, DirectoryServer, directory_server, new_csr
 from tests.support.waiting import eventually
-from zerotrust.db import audit
+from zerotrust.db import audit, change_watch
 from zerotrust.db.database import Database
 from zerotrust.enrollment.join import MOST_ISSUED
 from zerotrust.enrollment.overlaps import MAX_WARNINGS
@@ -35,7 +35,6 @@ from zerotrust.errors import (
 from zerotrust.pki import csr, keys
 from zerotrust.pki.identity import identity
 from zerotrust.pki.proof_of_possession import prove
-from zerotrust.server.identity import agent_directory as module
 from zerotrust.server.identity.agent_directory import DATABASE, FILE, AgentDirectory
 
 pytestmark = pytest.mark.anyio
@@ -369,7 +368,7 @@ async def test_what_another_server_decides_holds_here_soon(
 async def follows(
     server: DirectoryServer, other: DirectoryServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "FOLLOW_EACH", 0.01)
+    monkeypatch.setattr(change_watch, "POLL_EACH", 0.01)
     await server.agent_directory.load()
     before = server.live.judged
     following = asyncio.create_task(server.agent_directory.follow())
@@ -397,7 +396,7 @@ async def follows(
 async def test_a_database_that_is_lost_is_told_of_once_and_changes_nothing(
     server: DirectoryServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "FOLLOW_EACH", 0.01)
+    monkeypatch.setattr(change_watch, "POLL_EACH", 0.01)
     await server.agent_directory.add_grant("home", "a.example", actor="uid 0")
     run, failed = server.database.run, 0
 
