@@ -22,6 +22,19 @@ _MEANT: Final = {
     "not a database": "not a database; correct the path, or restore a backup",
     "malformed": "the file is damaged; restore a backup",
 }
+_CONNECTION_LOST: Final = (
+    "connection failed",
+    "connection is bad",
+    "connection to server",
+    "connection timeout expired",
+    "closed the connection",
+    "terminating connection",
+    "connection is closed",
+    "connection is lost",
+    "could not receive data",
+    "could not send data",
+)
+"""Words of libpq and psycopg about a PostgreSQL that is away."""
 
 
 @contextlib.contextmanager
@@ -43,4 +56,10 @@ def _reason(said: str) -> str:
     for words, meaning in _MEANT.items():
         if words in said:
             return meaning
-    return " ".join(said.split()) or "the connection was lost"
+    cause = " ".join(said.split()) or "the connection was lost"
+    if said and not any(words in said for words in _CONNECTION_LOST):
+        return cause
+    return (
+        f"cannot reach the database: {cause}; check that PostgreSQL runs, and the address and user"
+        " in state.url, then try again"
+    )

@@ -18,8 +18,20 @@ from zerotrust.errors import StateError
         ("attempt to write a readonly database", "correct the permissions"),
         ("database disk image is malformed", "restore a backup"),
         ("canceling statement due to lock timeout\nCONTEXT: x", "has locked it"),
-        ("connection failed:\n  no route\n  to host", "connection failed: no route to host"),
-        ("", "the connection was lost"),
+        ('relation "x"\ndoes not exist', 'relation "x" does not exist$'),
+        (
+            "connection failed:\n  no route\n  to host",
+            "cannot reach the database: connection failed: no route to host; check that PostgreSQL",
+        ),
+        (
+            "consuming input failed: server closed the connection unexpectedly",
+            "cannot reach the database: .*; check that PostgreSQL runs",
+        ),
+        (
+            'connection is bad: connection to server on socket "/x" failed: No such file\n\tIs it?',
+            "cannot reach the database: connection is bad: .*; check that PostgreSQL runs",
+        ),
+        ("", "the connection was lost; check that PostgreSQL runs"),
     ],
 )
 def test_what_a_database_says_becomes_one_line(said: str, meant: str) -> None:
