@@ -147,7 +147,7 @@ async def test_a_pooler_that_loses_notifications_is_noticed(
             await eventually(lambda: attempts >= 3, "three attempts")
             assert not here.signal.proven
             monkeypatch.setattr(postgresql_module, "listen", listen)
-            monkeypatch.setattr(change_listener, "PROOF_TIMEOUT", 5.0)
+            monkeypatch.setattr(change_listener, "PROOF_TIMEOUT", 1.0)
             await proven(here)
     assert [log["event"] for log in logs if log["log_level"] == "warning"] == [TEXT]
     assert "a connection pooler in transaction mode" in logs[0]["reason"]
