@@ -111,6 +111,7 @@ class WorkerProcess:
         self.serving = False
         self._arguments = arguments
         self._process: asyncio.subprocess.Process | None = None
+        self._told_to_end: asyncio.subprocess.Process | None = None
         self._channel: WorkerChannel | None = None
         self._is_stopping = self._is_restarting = self._missed_reload = False
         self._started = asyncio.Event()
@@ -210,18 +211,25 @@ class WorkerProcess:
                 await self._started.wait()
         return self.serving
 
-    async def stop(self, seconds: float) -> None:
-        """Let the process drain and end; kill it after `seconds`."""
+    async def stop(self, seconds: float, *, at_once: bool = False) -> None:
+        """Let the process drain and end; kill it after `seconds`.
+
+        Args:
+            at_once: a process that drains already is to end now.
+        """
         self.serving, self._is_stopping = False, True
-        await self._end(seconds)
+        await self._end(seconds, at_once=at_once)
         if self._channel is not None:
             self._channel.close()
 
-    async def _end(self, seconds: float) -> None:
+    async def _end(self, seconds: float, *, at_once: bool = False) -> None:
         process = self._process
         if process is None or process.returncode is not None:
             return
-        process.terminate()
+        # The first signal lets the process drain; a second one would break off its requests.
+        if at_once or process is not self._told_to_end:
+            self._told_to_end = process
+            process.terminate()
         try:
             async with asyncio.timeout(seconds):
                 await process.wait()
@@ -323,7 +331,7 @@ class Supervisor:
     async def close(self) -> None:
         """End everything."""
         await self._edge.__aexit__(None, None, None)
-        await asyncio.gather(*(worker.stop(FAREWELL) for worker in self.workers))
+        await asyncio.gather(*(worker.stop(FAREWELL, at_once=True) for worker in self.workers))
         for listening in self._listening.values():
             await listening.close()
 

@@ -38,6 +38,13 @@ signal.signal(signal.SIGHUP, lambda *_: note("reload"))
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 if os.path.exists(folder + "/stubborn"):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.path.exists(folder + "/busy"):
+    def drain(*_):
+        note("drain")
+        signal.signal(signal.SIGALRM, lambda *_: os.path.exists(folder + "/busy") or sys.exit(0))
+        signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+        signal.signal(signal.SIGTERM, lambda *_: (note("broken"), sys.exit(0)))
+    signal.signal(signal.SIGTERM, drain)
 with open(folder + "/pid" + index, "w") as file:
     file.write(str(os.getpid()))
 channel = socket.socket(fileno=int(descriptor))
@@ -223,3 +230,25 @@ async def test_a_worker_that_does_not_end_is_killed(
     for worker in range(2):
         with pytest.raises(ProcessLookupError):
             os.kill(scenario.pid(worker), 0)
+
+
+async def test_a_worker_that_drains_is_not_told_again(scenario: Scenario) -> None:
+    (busy := scenario.folder / "busy").touch()
+    await scenario.supervisor.start()
+    scenario.supervisor.ask_restart()
+    await eventually(lambda: scenario.notes() == ["drain0"], "the first one drains")
+    draining = asyncio.create_task(scenario.supervisor.drain())
+    await eventually(lambda: "drain1" in scenario.notes(), "so does the other one")
+    busy.unlink()
+    await draining
+    assert scenario.notes() == ["drain0", "drain1"]
+
+
+async def test_a_second_signal_ends_workers_at_once(scenario: Scenario) -> None:
+    (scenario.folder / "busy").touch()
+    await scenario.supervisor.start()
+    draining = asyncio.create_task(scenario.supervisor.drain())
+    await eventually(lambda: len(scenario.notes()) == 2, "both drain")
+    draining.cancel()
+    await scenario.supervisor.close()
+    assert scenario.notes() == ["broken0", "broken1", "drain0", "drain1"]
