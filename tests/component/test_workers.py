@@ -72,6 +72,8 @@ async def test_a_killed_worker_costs_its_own_streams_only(tmp_path: Path) -> Non
     async with workers_stack(tmp_path) as stack:
         sockets = await open_sockets(stack)
         lost, pid = await stack.sockets_of(1), stack.pid(1)
+        # It starts again with the settings that its parent has accepted.
+        (stack.folder / "server.yaml").write_text("server: {workers: ")
         stack.kill(1)
         killed_at = time.monotonic()
         for _ in range(4):  # some of them at the socket of the killed one

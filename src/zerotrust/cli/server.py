@@ -51,6 +51,7 @@ def run(
     startup.need("sqlalchemy")
     from zerotrust.config.load import load_server
     from zerotrust.net import loop
+    from zerotrust.server.identity.accepted_config import AcceptedConfig
     from zerotrust.server.identity.worker_slot import WorkerSlot
 
     overrides = startup.overrides(
@@ -64,14 +65,14 @@ def run(
         }
     )
     slot = WorkerSlot.of(os.environ)
+    accepted = None if slot is None else AcceptedConfig(slot.config_descriptor)
 
-    def read(last: "ServerConfig | None" = None) -> "Loaded[ServerConfig]":
-        loaded = load_server(config, overrides=overrides)
-        if slot is None:
-            return loaded
-        found = loaded.config
-        if last is not None:  # the folder of the state, with the sockets, stays until a restart
-            found = found.model_copy(update={"state": last.state})
+    def read(_last: "ServerConfig | None" = None) -> "Loaded[ServerConfig]":
+        if slot is None or accepted is None:
+            return load_server(config, overrides=overrides)
+        text = accepted.read()
+        loaded = load_server(config, overrides=overrides, contents=text.contents)
+        found = loaded.config.model_copy(update={"state": text.state})
         return replace(loaded, config=slot.config(found))
 
     loaded = read()
@@ -87,7 +88,7 @@ def run(
         return
     from zerotrust.server.app import serve
 
-    loop.run(serve(loaded, read, slot))
+    loop.run(serve(loaded, read, slot, accepted))
 
 
 @app.command()
@@ -116,6 +117,7 @@ def status(*, config: Config = SERVER_FILE, socket: Socket = None, as_json: AsJs
         ("connected agents", found.agents),
         ("sessions", found.sessions),
         ("streams", found.streams),
+        *([("workers ready", f"{found.workers_ready} of {found.workers}")] * (found.workers > 1)),
     )
     show(("SERVER", "HEALTHY"), rows, none="")
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from zerotrust.config import environment, error_messages, yaml_text
 from zerotrust.config.diagnostics import KeyPath, Problem, Severity, dotted
+from zerotrust.config.file_contents import FileContents
 
 LARGEST: Final = 4 * 1024 * 1024
 COMMAND_LINE: Final = "command line"
@@ -14,6 +15,9 @@ ENVIRONMENT: Final = "environment"
 
 class Source:
     """A configuration file that was read, with its variables replaced.
+
+    Args:
+        contents: reads the file, and those that it names.
 
     Attributes:
         data: the values; later steps change them in place.
@@ -24,9 +28,15 @@ class Source:
     """
 
     def __init__(
-        self, path: Path, *, overrides: Mapping[str, str], variables: Mapping[str, str]
+        self,
+        path: Path,
+        *,
+        overrides: Mapping[str, str],
+        variables: Mapping[str, str],
+        contents: FileContents | None = None,
     ) -> None:
         self.path = path
+        self.contents = contents or FileContents()
         self.problems: list[Problem] = []
         self.renamed: dict[KeyPath, KeyPath] = {}
         self.ineffective: dict[KeyPath, str] = {}
@@ -124,7 +134,7 @@ class Source:
 
     def _read(self) -> str | None:
         try:
-            data = self.path.read_bytes()
+            data = self.contents.read(self.path, LARGEST + 1)
             if len(data) > LARGEST:
                 self._whole(
                     f"larger than {LARGEST // 1024 // 1024} MiB; check that this is the right file"

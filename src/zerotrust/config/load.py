@@ -11,7 +11,7 @@ contents of files (`secret_files`).
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Generic, Literal, TypeVar
 
@@ -32,6 +32,7 @@ from zerotrust.config import (
 from zerotrust.config import check as checks
 from zerotrust.config.diagnostics import DOES_NOTHING, KeyPath, Problem, Severity, sort_problems
 from zerotrust.config.document import ENVIRONMENT, Source
+from zerotrust.config.file_contents import FileContents
 from zerotrust.errors import ConfigError
 from zerotrust.model.agent import AgentConfig
 from zerotrust.model.base import Model
@@ -61,25 +62,33 @@ _ARTICLE: Final[dict[Kind, str]] = {"server": "a server", "agent": "an agent"}
 class Loaded(Generic[Config]):
     """A valid configuration with its warnings.
 
-    `files` are the files that it was read from, the configuration file first. `refused` are the
-    errors in services that keep their last good version (see `reload_agent`).
+    `files` are the files that it was read from, the configuration file first. `contents` are those
+    of these files, by path; they may be secret. `refused` are the errors in services that keep
+    their last good version (see `reload_agent`).
     """
 
     config: Config
     warnings: tuple[Problem, ...]
     files: tuple[Path, ...] = ()
     refused: tuple[Problem, ...] = ()
+    contents: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
-def load_server(path: Path, *, overrides: Mapping[str, str] | None = None) -> Loaded[ServerConfig]:
+def load_server(
+    path: Path,
+    *,
+    overrides: Mapping[str, str] | None = None,
+    contents: Mapping[str, bytes] | None = None,
+) -> Loaded[ServerConfig]:
     """Return the server's configuration.
 
-    `overrides` are values from the command line, by key ("api.listen_addr").
+    `overrides` are values from the command line, by key ("api.listen_addr"). Files in `contents`
+    are not read: these are their contents.
 
     Raises:
         ConfigError: the file has errors, one line each.
     """
-    return _load(_source(path, overrides), "server", ServerConfig)
+    return _load(_source(path, overrides, contents), "server", ServerConfig)
 
 
 def load_agent(path: Path, *, overrides: Mapping[str, str] | None = None) -> Loaded[AgentConfig]:
@@ -169,8 +178,17 @@ def examine(path: Path) -> tuple[Kind | None, Source]:
     return kind, source
 
 
-def _source(path: Path, overrides: Mapping[str, str] | None) -> Source:
-    return Source(path, overrides=overrides or {}, variables=os.environ)
+def _source(
+    path: Path,
+    overrides: Mapping[str, str] | None,
+    contents: Mapping[str, bytes] | None = None,
+) -> Source:
+    return Source(
+        path,
+        overrides=overrides or {},
+        variables=os.environ,
+        contents=FileContents(contents),
+    )
 
 
 def _load(source: Source, kind: Kind, model: type[Config]) -> Loaded[Config]:
@@ -187,7 +205,7 @@ def _load(source: Source, kind: Kind, model: type[Config]) -> Loaded[Config]:
     if errors or found is None:
         raise ConfigError("\n".join(errors))
     config, files = found
-    return Loaded(config, tuple(problems), (source.path, *files))
+    return Loaded(config, tuple(problems), (source.path, *files), contents=source.contents.found)
 
 
 def _kind(data: Any) -> Kind | None:

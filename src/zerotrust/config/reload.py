@@ -42,16 +42,27 @@ class Reloader(Generic[Config]):
     """Owner of the last good configuration.
 
     `run` watches and reloads until it is cancelled; signal handlers call `ask`.
+
+    Args:
+        done: called after each reload: with True if the configuration is in force now, with False
+            if the last good one stays.
     """
 
     def __init__(
-        self, loaded: Loaded[Config], *, read: Read[Config], apply: Apply[Config], tasks: Tasks
+        self,
+        loaded: Loaded[Config],
+        *,
+        read: Read[Config],
+        apply: Apply[Config],
+        tasks: Tasks,
+        done: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self.config: Config = loaded.config
         self._tasks = tasks
         self._sources: tuple[Path, ...] = loaded.files
         self._read: Read[Config] = read
         self._apply: Apply[Config] = apply
+        self._done = done
         self._asked = asyncio.Event()
         self._digests = _digests(certificates(loaded.config))
 
@@ -69,7 +80,7 @@ class Reloader(Generic[Config]):
                 while (self._watched(), self._signals()) == (watched, signals):
                     await self._asked.wait()
                     self._asked.clear()
-                    await self.reload()
+                    self._done(await self.reload() is not None)
             finally:
                 watching.cancel()
             self._ignore(signals - self._signals())

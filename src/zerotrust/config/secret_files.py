@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol, Self, TypeVar, runtime_checkable
 
 from zerotrust.config.diagnostics import KeyPath
 from zerotrust.config.document import Source
+from zerotrust.config.file_contents import FileContents
 from zerotrust.model.base import Model
 
 LARGEST: Final = 1024 * 1024
@@ -75,9 +76,10 @@ def _filled(source: Source, model: Any, path: KeyPath, found: list[Path]) -> Any
     for key, name in model.files.items():
         file = source.path.absolute().parent / name
         found.append(file)
-        for message in read(file, name, contents):
+        for message in read(file, name, contents, source.contents):
             source.report((*path, key), "error", message)
-        if name in contents and key not in PUBLIC and (warning := readable_by_all(file, name)):
+        is_secret = key not in PUBLIC and not source.contents.is_known(file)
+        if name in contents and is_secret and (warning := readable_by_all(file, name)):
             source.report((*path, key), "warning", warning)
     if len(contents) < len(set(model.files.values())):
         return model
@@ -95,11 +97,12 @@ def readable_by_all(file: Path, name: str) -> str | None:
     return f"all users of this machine can read {name}: run chmod o-rwx {name}"
 
 
-def read(file: Path, name: str, contents: dict[str, bytes]) -> Iterator[str]:
+def read(
+    file: Path, name: str, contents: dict[str, bytes], files: FileContents | None = None
+) -> Iterator[str]:
     """Add the contents of a file to `contents`, or yield the reason and the fix."""
     try:
-        with file.open("rb") as opened:
-            data = opened.read(LARGEST + 1)
+        data = (files or FileContents()).read(file, LARGEST + 1)
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         yield f"{name} cannot be read: {reason}; correct the path or the permissions"

@@ -320,7 +320,8 @@ class ServerStatus(Model):
     """State of the server. `issuer_ends_at` is None if the server cannot issue certificates.
 
     `hosts` is the number of host names that agents serve, `offline` are those whose last agent has
-    disconnected, and `overloads` the limits because of which new requests get 503.
+    disconnected, and `overloads` the limits because of which new requests get 503. Of `workers`,
+    `workers_ready` answer; the others start, or end.
     """
 
     version: str
@@ -333,3 +334,5 @@ class ServerStatus(Model):
     hosts: int = 0
     offline: list[str] = []
     overloads: list[str] = []
+    workers: int = 1
+    workers_ready: int = 1

@@ -1,7 +1,7 @@
 """Hands accepted connections from one process to another (SCM_RIGHTS, unix(7)).
 
 Each message on the channel is one byte, which names the listener, and one descriptor. The other
-direction carries single bytes without a descriptor, from the worker to its parent.
+direction carries messages of two bytes without a descriptor, from the worker to its parent.
 """
 
 import asyncio
@@ -18,6 +18,8 @@ Connection = socket.socket
 Take = Callable[[Connection], None]
 """Serves an accepted connection, or closes it."""
 
+MESSAGE_BYTES: Final = 2
+"""Length of a message of a worker."""
 _TAKEN: Final = 64
 """Connections that are taken in one turn of the loop."""
 
@@ -47,11 +49,17 @@ class WorkerChannel:
         return True
 
     async def receive(self) -> bytes:
-        """Return the next byte of the worker; empty when it has closed its end."""
+        """Return the next message of the worker; empty when it has closed its end."""
+        loop, message = asyncio.get_running_loop(), b""
         try:
-            return await asyncio.get_running_loop().sock_recv(self._ours, 1)
+            while len(message) < MESSAGE_BYTES:
+                part = await loop.sock_recv(self._ours, MESSAGE_BYTES - len(message))
+                if not part:
+                    return b""
+                message += part
         except (OSError, ValueError):  # closed here
             return b""
+        return message
 
     def close(self) -> None:
         """Close both ends: connections that the worker has not taken are closed, too."""
@@ -84,7 +92,7 @@ class ParentChannel:
         self._loop.add_reader(self._channel, self._receive)
 
     def tell(self, message: bytes) -> None:
-        """Send a byte to the parent."""
+        """Send a message to the parent."""
         with suppress(OSError):
             self._channel.send(message)
 

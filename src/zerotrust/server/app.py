@@ -56,6 +56,7 @@ from zerotrust.server.agents.session import RenewCertificate
 from zerotrust.server.agents.session_acceptor import SessionAcceptor
 from zerotrust.server.agents.session_control import SessionControl
 from zerotrust.server.agents.websocket_endpoint import WebSocketEndpoint
+from zerotrust.server.identity.accepted_config import AcceptedConfig
 from zerotrust.server.identity.agent_directory import FILE, AgentDirectory
 from zerotrust.server.identity.audit import Audit
 from zerotrust.server.identity.authority import Authority, load_authority
@@ -66,9 +67,11 @@ from zerotrust.server.identity.server_certificate import websocket_hosts
 from zerotrust.server.identity.worker_slot import (
     ADMIN,
     AGENTS,
+    APPLIED,
     METRICS,
     PERMISSION,
     READY,
+    REFUSED,
     WorkerSlot,
 )
 from zerotrust.server.ops import admin, tls_permission
@@ -112,7 +115,10 @@ Listen = Callable[[str, Listening | None], Awaitable[Listening]]
 
 
 async def serve(
-    loaded: Loaded[ServerConfig], read: Read[ServerConfig], slot: WorkerSlot | None = None
+    loaded: Loaded[ServerConfig],
+    read: Read[ServerConfig],
+    slot: WorkerSlot | None = None,
+    accepted: AcceptedConfig | None = None,
 ) -> None:
     """Run the server until it is cancelled: then it drains, unless it is cancelled again.
 
@@ -120,6 +126,7 @@ async def serve(
         read: reads the configuration again when it changes or on SIGHUP; differences are then
             applied.
         slot: place of this process among the workers of the server; None if it is the only one.
+        accepted: the configuration that a worker reads.
 
     Raises:
         SetupError: the database, an address, certificate or Caddy can't be used.
@@ -143,13 +150,22 @@ async def serve(
         )
         stack.push_async_callback(server.close)
         await server.start()
-        reloading = tasks.spawn(
-            Reloader(loaded, read=read, apply=server.apply, tasks=tasks).run(), "reload"
+
+        def tell(word: bytes) -> None:
+            if handed is not None and accepted is not None:
+                handed.tell(word + accepted.mark)
+
+        reloader = Reloader(
+            loaded,
+            read=read,
+            apply=server.apply,
+            tasks=tasks,
+            done=lambda applied: tell(APPLIED if applied else REFUSED),
         )
+        reloading = tasks.spawn(reloader.run(), "reload")
         _log.info("server ready", agents=config.server.listen_addr, api=config.api_address)
-        if handed is not None:
-            await asyncio.sleep(0)  # for the reloader, which handles SIGHUP from now on
-            handed.tell(READY)
+        await asyncio.sleep(0)  # for the reloader, which handles SIGHUP from now on
+        tell(READY)
         try:
             await asyncio.Event().wait()
         finally:

@@ -5,6 +5,10 @@ to a worker. It runs Caddy, which balances over the workers' own sockets. It rea
 no session and opens no database, so it has little to fail with.
 
 A worker that ends is started again. Its sessions and requests end; those of the others do not.
+
+All workers run with one configuration. The parent accepts it when it and the first worker that
+serves have applied it. Then the other workers apply it: one that cannot is drained and started
+again.
 """
 
 import asyncio
@@ -33,12 +37,13 @@ from zerotrust.net.descriptor_passing import (
 )
 from zerotrust.net.listen import Listening
 from zerotrust.net.tasks import Tasks
+from zerotrust.server.identity.accepted_config import AcceptedConfig, ConfigText
 from zerotrust.server.identity.worker_slot import (
     ADMIN,
     AGENTS,
     METRICS,
     PERMISSION,
-    READY,
+    REFUSED,
     VARIABLE,
     WorkerSlot,
 )
@@ -53,6 +58,8 @@ less than HEALTHY_AFTER seconds."""
 HEALTHY_AFTER: Final = 60.0
 START_TIMEOUT: Final = 600.0
 """Seconds that a worker has until it serves requests: it may migrate a database first."""
+RELOAD_TIMEOUT: Final = 60.0
+"""Seconds that a worker has to apply a configuration."""
 FAREWELL: Final = 15.0
 """Seconds beyond `hot_reload.drain_timeout` after which a worker that was told to end is killed."""
 
@@ -79,12 +86,11 @@ async def supervise(
     async with AsyncExitStack() as stack:
         tasks = Tasks()
         stack.push_async_callback(tasks.close)
-        supervisor = Supervisor(loaded.config, tasks, arguments)
+        supervisor = Supervisor(loaded, tasks, arguments, read=read)
         stack.push_async_callback(supervisor.close)
         await supervisor.start()
-        reloading = tasks.spawn(
-            Reloader(loaded, read=read, apply=supervisor.apply, tasks=tasks).run(), "reload"
-        )
+        reloader = Reloader(loaded, read=supervisor.read, apply=supervisor.apply, tasks=tasks)
+        reloading = tasks.spawn(reloader.run(), "reload")
         if loaded.config.hot_reload.reload_signal != "SIGUSR2":
             asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, supervisor.ask_restart)
         _log.info("server ready", workers=len(supervisor.workers))
@@ -101,19 +107,23 @@ class WorkerProcess:
     Args:
         slot: its place among the workers.
         arguments: of the command `0trust` that runs it.
+        accepted: the configuration that it reads.
 
     Attributes:
         serving: it has said that it serves requests, and was not told to end.
     """
 
-    def __init__(self, slot: WorkerSlot, arguments: Sequence[str]) -> None:
+    def __init__(
+        self, slot: WorkerSlot, arguments: Sequence[str], accepted: AcceptedConfig
+    ) -> None:
         self.slot = slot
         self.serving = False
         self._arguments = arguments
+        self._accepted = accepted
         self._process: asyncio.subprocess.Process | None = None
         self._told_to_end: asyncio.subprocess.Process | None = None
         self._channel: WorkerChannel | None = None
-        self._is_stopping = self._is_restarting = self._missed_reload = False
+        self._is_stopping = self._is_restarting = False
         self._started = asyncio.Event()
 
     def hand(self, listener: bytes, connection: Connection) -> bool:
@@ -129,8 +139,8 @@ class WorkerProcess:
             SetupError: it has ended, or takes too long.
         """
         channel = self._channel = WorkerChannel()
-        self._missed_reload = False
-        slot = replace(self.slot, descriptor=channel.descriptor)
+        inherited = (channel.descriptor, self._accepted.descriptor)
+        slot = WorkerSlot(self.slot.index, self.slot.count, *inherited)
         try:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -140,7 +150,7 @@ class WorkerProcess:
                 *self._arguments,
                 stdin=asyncio.subprocess.DEVNULL,
                 env={**os.environ, VARIABLE: str(slot)},
-                pass_fds=(channel.descriptor,),
+                pass_fds=inherited,
                 # Ctrl-C reaches only the parent, which tells the workers to drain.
                 start_new_session=True,
                 preexec_fn=die_with_parent(),
@@ -149,18 +159,12 @@ class WorkerProcess:
             channel.close()
             raise SetupError(f"worker {self.slot.index} cannot be started: {error}") from error
         channel.started()
-        message = b""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(START_TIMEOUT):
-                message = await channel.receive()
-        if message != READY:
+        if not await self._runs_accepted(START_TIMEOUT):
             channel.close()
             await self._end(0.0)
             raise SetupError(f"worker {self.slot.index} did not start; its log says why")
-        self.serving = True
+        self.serving = not self._is_stopping
         self._started.set()
-        if self._missed_reload:
-            self._process.send_signal(signal.SIGHUP)
         _log.info("worker started", worker=self.slot.index, pid=self._process.pid)
 
     async def keep(self) -> None:
@@ -191,11 +195,13 @@ class WorkerProcess:
                 except SetupError as error:
                     _log.error("cannot start a worker", reason=str(error), retry_in=round(delay, 1))
 
-    def reload(self) -> None:
-        """Let the worker read its configuration again."""
-        if self.serving and self._process is not None:
-            self._process.send_signal(signal.SIGHUP)
-        self._missed_reload = not self.serving
+    async def reload(self) -> bool:
+        """Let the worker apply the accepted configuration; return True when it has done so.
+
+        Call it for a worker that serves: one that starts reads the configuration anyway.
+        """
+        self._ask_to_reload()
+        return await self._runs_accepted(RELOAD_TIMEOUT)
 
     async def restart(self, seconds: float) -> bool:
         """Let the process drain, and start it again; return True when it serves requests.
@@ -222,6 +228,23 @@ class WorkerProcess:
         if self._channel is not None:
             self._channel.close()
 
+    def _ask_to_reload(self) -> None:
+        assert self._process is not None
+        with suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGHUP)
+
+    async def _runs_accepted(self, seconds: float) -> bool:
+        """Return True when the worker says that it runs with the accepted configuration."""
+        channel = self._channel
+        assert channel is not None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while message := await channel.receive():
+                    if message[1:] == self._accepted.mark:
+                        return message[:1] != REFUSED
+                    self._ask_to_reload()  # it has read an earlier one
+        return False
+
     async def _end(self, seconds: float, *, at_once: bool = False) -> None:
         process = self._process
         if process is None or process.returncode is not None:
@@ -243,14 +266,32 @@ class WorkerProcess:
 class Supervisor:
     """Owns the workers, the listeners that they share, and the edge.
 
+    Args:
+        arguments: of the command `0trust` that runs a worker.
+        read: reads the configuration.
+
     Attributes:
         workers: the workers, by number.
+        accepted: the configuration that the workers read.
     """
 
-    def __init__(self, config: ServerConfig, tasks: Tasks, arguments: Sequence[str]) -> None:
+    def __init__(
+        self,
+        loaded: Loaded[ServerConfig],
+        tasks: Tasks,
+        arguments: Sequence[str],
+        *,
+        read: Read[ServerConfig],
+    ) -> None:
+        config = loaded.config
         count = config.server.worker_count
-        self.workers = [WorkerProcess(WorkerSlot(one, count), arguments) for one in range(count)]
-        self._config, self._tasks = config, tasks
+        self.accepted = AcceptedConfig.create()
+        self._text = self._offered = ConfigText(loaded.contents, config.state)
+        self.accepted.write(self._text)
+        self.workers = [
+            WorkerProcess(WorkerSlot(one, count), arguments, self.accepted) for one in range(count)
+        ]
+        self._config, self._tasks, self._read = config, tasks, read
         self._agents = WorkerListener(self._hand_agent, refused=_log_refused, tasks=tasks)
         self._edge = Edge(config)
         self._listening: dict[str, Listening] = {}
@@ -275,6 +316,12 @@ class Supervisor:
             self._listening[key] = self._listen(key, address, None)
         await self._edge.__aenter__()
 
+    def read(self, last: ServerConfig) -> Loaded[ServerConfig]:
+        """Read the configuration that `apply` is to apply, if it differs from the last one."""
+        loaded = self._read(last)
+        self._offered = replace(self._text, contents=loaded.contents)
+        return loaded
+
     async def apply(self, config: ServerConfig, changes: Changes) -> list[str]:
         """Apply another configuration here, then let the workers apply it.
 
@@ -282,12 +329,15 @@ class Supervisor:
             The settings that need a restart.
 
         Raises:
-            SetupError: an address, the log or Caddy can't be used; nothing has changed.
+            SetupError: an address, the log or Caddy can't be used, or the first worker cannot
+                apply it; nothing has changed.
             ConfigError: Caddy cannot do what the configuration asks for; nothing has changed.
         """
         config, waiting = self._edge.without_restart(config)
         if config.server.worker_count != len(self.workers):
             waiting = [*waiting, "server.workers"]
+        if config.state != self._config.state:
+            waiting = [*waiting, "state"]
         fixed = {"workers": len(self.workers)}
         config = config.model_copy(
             update={
@@ -306,14 +356,16 @@ class Supervisor:
                 logs.configure(config.logging)
                 undo.callback(logs.configure, self._config.logging)
             await self._edge.apply(config)
+            undo.push_async_callback(self._edge.apply, self._config)
+            decided = await self._offer_to_first()
             undo.pop_all()
         for key in before:
             if key in found or key not in after:
                 await self._listening.pop(key).close()
         self._listening |= found
         self._config = config
-        for worker in self.workers:
-            worker.reload()
+        others = [one for one in self.workers if one.serving and one is not decided]
+        await asyncio.gather(*(self._reload(worker) for worker in others))
         return [f"{key}: needs a restart of the server" for key in waiting]
 
     def ask_restart(self) -> None:
@@ -334,10 +386,44 @@ class Supervisor:
         await asyncio.gather(*(worker.stop(FAREWELL, at_once=True) for worker in self.workers))
         for listening in self._listening.values():
             await listening.close()
+        self.accepted.close()
 
     @property
     def _drain_timeout(self) -> float:
         return self._config.hot_reload.drains_for + FAREWELL
+
+    async def _offer_to_first(self) -> WorkerProcess | None:
+        """Accept the configuration that was read, unless the first worker cannot apply it.
+
+        Returns:
+            The worker that has applied it; None if no worker serves.
+
+        Raises:
+            SetupError: it cannot; all workers keep the former one.
+        """
+        self.accepted.write(self._offered)
+        first = next((worker for worker in self.workers if worker.serving), None)
+        if first is None or await first.reload():
+            self._text = self._offered
+            return first
+        self.accepted.write(self._text)
+        await self._reload(first)
+        raise SetupError(f"worker {first.slot.index} cannot apply it; its log says why")
+
+    async def _reload(self, worker: WorkerProcess) -> None:
+        """Let a worker apply the accepted configuration; restart it in the background if it cannot.
+
+        One that has ended is started again anyway.
+        """
+        if not await worker.reload() and worker.serving:
+            _log.error(
+                "a worker cannot apply the configuration of the others; restarting it",
+                worker=worker.slot.index,
+            )
+            self._tasks.spawn(self._replace(worker), f"restart worker {worker.slot.index}")
+
+    async def _replace(self, worker: WorkerProcess) -> None:
+        await worker.restart(self._drain_timeout)
 
     async def _restart(self) -> None:
         _log.info("restarting the workers, one after the other")

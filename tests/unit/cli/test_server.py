@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.unit.cli.conftest import Ask
 from zerotrust.cli import systemd
 from zerotrust.cli.main import status
 from zerotrust.cli.systemd import SERVER, SystemdService
+from zerotrust.server.identity.accepted_config import AcceptedConfig, ConfigText
 from zerotrust.server.identity.worker_slot import VARIABLE, WorkerSlot
 
 
@@ -26,7 +28,7 @@ def test_the_server_with_every_option(
     files = ["--cert", "a", "--key", "b", "--ca", "/c"]
     options = ["--listen", ":2", "--api", "127.0.0.1:3", "--log-level", "DEBUG"]
     assert status(["server", "run", "--config", "server.yaml", *files, *options]) == 0
-    (_, logging), (loaded, read, slot) = started
+    (_, logging), (loaded, read, slot, _) = started
     assert slot is None
     config = loaded.config
     assert read(config).config == config
@@ -50,17 +52,25 @@ def test_several_workers_have_a_parent(
     assert loaded.config.server.worker_count == read(None).config.server.worker_count == 3
     assert arguments == words
 
-    monkeypatch.setenv(VARIABLE, "1/3/9")
+    accepted = AcceptedConfig.create()
+    text = ConfigText(loaded.contents, loaded.config.state)
+    accepted.write(text)
+    file.write_text("server: {workers: broken\n")
+    monkeypatch.setenv(VARIABLE, f"1/3/9/{accepted.descriptor}")
     assert status(words) == 0
-    loaded, read, slot = started[3]
-    assert slot == WorkerSlot(1, 3, 9)
+    loaded, read, slot, its = started[3]
+    assert slot == WorkerSlot(1, 3, 9, accepted.descriptor)
+    assert its.number == 1
     assert signal.getsignal(signal.SIGUSR2) == signal.SIG_IGN
     assert loaded.config.api.listen_addr == read(None).config.api.listen_addr == "unix:/run/api.1"
 
-    file.write_text("server: {workers: 3}\nstate: {dir: /other}\n")
+    other = b"server: {workers: 3}\nstate: {dir: /other}\n"
+    accepted.write(replace(text, contents={str(file): other}))
     again = read(loaded.config).config
     assert again.state == loaded.config.state, "as for one process, it waits for a restart"
     assert again.api.listen_addr == f"unix:{loaded.config.state.dir}/api.sock.1"
+    assert its.mark == b"\x02"
+    accepted.close()
     signal.signal(signal.SIGUSR2, before)
 
 

@@ -93,8 +93,9 @@ async def test_a_connection_is_served_at_the_other_end(ends: Ends) -> None:
 
 
 async def test_each_end_notices_the_end_of_the_other(ends: Ends) -> None:
-    ends.worker.tell(b"r")
-    assert await ends.channel.receive() == b"r"
+    ends.worker.tell(b"r1")
+    ends.worker.tell(b"r2")
+    assert [await ends.channel.receive(), await ends.channel.receive()] == [b"r1", b"r2"]
     ends.channel.close()
     await eventually(lambda: ends.ended, "the worker notices")
     ends.worker.tell(b"r")

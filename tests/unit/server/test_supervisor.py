@@ -14,10 +14,12 @@ from structlog.testing import capture_logs
 from tests.support.ports import free_port
 from tests.support.waiting import eventually
 from zerotrust.config import diff
+from zerotrust.config.load import Loaded
 from zerotrust.errors import SetupError
 from zerotrust.model.server import ServerConfig
 from zerotrust.net.tasks import Tasks
 from zerotrust.server import supervisor
+from zerotrust.server.identity.accepted_config import AcceptedConfig
 from zerotrust.server.supervisor import Supervisor
 
 pytestmark = pytest.mark.anyio
@@ -25,30 +27,43 @@ pytestmark = pytest.mark.anyio
 WORKER = """#!{python} -SE
 import os, signal, socket, sys, time
 
-index, count, descriptor = os.environ["ZEROTRUST_WORKER"].split("/")
+index, count, descriptor, config = os.environ["ZEROTRUST_WORKER"].split("/")
 folder = "{folder}"
 
 def note(word):
     with open(folder + "/notes", "a") as file:
         file.write(word + index + " ")
 
+def mark():
+    return bytes([int(os.pread(int(config), 60, 40).split(b",")[0][11:])])
+
+def reload(*_):
+    refuses = os.path.exists(folder + "/refuses" + index)
+    if refuses:
+        os.unlink(folder + "/refuses" + index)
+    note("refuse" if refuses else "reload")
+    channel.send((b"n" if refuses else b"y") + mark())
+
 if os.path.exists(folder + "/broken" + index):
     sys.exit(3)
-signal.signal(signal.SIGHUP, lambda *_: note("reload"))
+signal.signal(signal.SIGHUP, reload)
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 if os.path.exists(folder + "/stubborn"):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if os.path.exists(folder + "/busy"):
     def drain(*_):
-        note("drain")
+        signal.signal(signal.SIGTERM, lambda *_: (note("broken"), sys.exit(0)))
         signal.signal(signal.SIGALRM, lambda *_: os.path.exists(folder + "/busy") or sys.exit(0))
         signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
-        signal.signal(signal.SIGTERM, lambda *_: (note("broken"), sys.exit(0)))
+        note("drain")
     signal.signal(signal.SIGTERM, drain)
+started_with = mark()
 with open(folder + "/pid" + index, "w") as file:
     file.write(str(os.getpid()))
 channel = socket.socket(fileno=int(descriptor))
-channel.send(b"r")
+while os.path.exists(folder + "/slow" + index):
+    time.sleep(0.01)
+channel.send(b"r" + started_with)
 while True:
     name, descriptors, _, _ = socket.recv_fds(channel, 1, 1)
     if not name:
@@ -69,7 +84,10 @@ class Scenario:
         self.agents, self.metrics = free_port(), free_port()
         self.tasks = Tasks()
         self.config = self.configure()
-        self.supervisor = Supervisor(self.config, self.tasks, ["server", "run"])
+        self.loaded = Loaded(self.config, (), contents={"server.yaml": b"first"})
+        self.supervisor = Supervisor(
+            self.loaded, self.tasks, ["server", "run"], read=lambda _: self.loaded
+        )
 
     def configure(self, **sections: Any) -> ServerConfig:
         return ServerConfig.model_validate(
@@ -86,6 +104,8 @@ class Scenario:
 
     async def change(self, **sections: Any) -> list[str]:
         config = self.configure(**sections)
+        self.loaded = Loaded(config, (), contents={"server.yaml": repr(sections).encode()})
+        self.supervisor.read(self.config)
         waiting = await self.supervisor.apply(config, diff.compare(self.config, config))
         self.config = config
         return waiting
@@ -106,6 +126,10 @@ class Scenario:
             return b""
         finally:
             writer.close()
+
+    def accepted(self) -> bytes:
+        """Return what the workers read."""
+        return AcceptedConfig(self.supervisor.accepted.descriptor).read().contents["server.yaml"]
 
     def pid(self, worker: int) -> int:
         return int((self.folder / f"pid{worker}").read_text())
@@ -155,7 +179,7 @@ async def test_all_workers_reload_after_the_parent(scenario: Scenario) -> None:
     await scenario.supervisor.start()
     former, scenario.metrics = scenario.metrics, free_port()
     assert await scenario.change() == []
-    await eventually(lambda: scenario.notes() == ["reload0", "reload1"], "both reload")
+    assert scenario.notes() == ["reload0", "reload1"]
     assert await scenario.ask(scenario.metrics) == b"0m"
     with pytest.raises(ConnectionRefusedError):
         await scenario.ask(former)
@@ -173,6 +197,47 @@ async def test_all_workers_reload_after_the_parent(scenario: Scenario) -> None:
     assert waiting == ["server.workers: needs a restart of the server"]
     with pytest.raises(ConnectionRefusedError):
         await scenario.ask(scenario.metrics)
+
+
+async def test_what_the_first_worker_refuses_is_in_force_nowhere(scenario: Scenario) -> None:
+    await scenario.supervisor.start()
+    before = scenario.pid(0), scenario.pid(1)
+    (scenario.folder / "refuses0").touch()
+    former, scenario.metrics = scenario.metrics, free_port()
+    with pytest.raises(SetupError, match="worker 0 cannot apply it"):
+        await scenario.change(limits={"requests": 7})
+    assert scenario.notes() == ["refuse0", "reload0"], "it goes back, and the other one stays"
+    assert scenario.accepted() == b"first"
+    assert await scenario.ask(former) == b"0m"
+    assert (scenario.pid(0), scenario.pid(1)) == before
+
+
+async def test_a_worker_that_refuses_what_others_apply_is_restarted(scenario: Scenario) -> None:
+    await scenario.supervisor.start()
+    before = scenario.pid(0), scenario.pid(1)
+    (scenario.folder / "refuses1").touch()
+    await scenario.change(limits={"requests": 7})
+    assert scenario.notes() == ["refuse1", "reload0"]
+    await eventually(lambda: scenario.pid(1) != before[1], "another process", 20)
+    await eventually(lambda: scenario.supervisor.workers[1].serving, "it serves", 20)
+    assert scenario.notes() == ["refuse1", "reload0"], "it has read what the others have"
+    assert b"7" in scenario.accepted()
+    assert scenario.pid(0) == before[0]
+
+
+async def test_a_worker_that_starts_meanwhile_applies_what_it_has_missed(
+    scenario: Scenario,
+) -> None:
+    await scenario.supervisor.start()
+    (slow := scenario.folder / "slow1").touch()
+    former = scenario.pid(1)
+    os.kill(former, signal.SIGKILL)
+    await eventually(lambda: scenario.pid(1) != former, "it starts again", 20)
+    await scenario.change(limits={"requests": 7})
+    assert scenario.notes() == ["reload0"]
+    slow.unlink()
+    await eventually(lambda: scenario.supervisor.workers[1].serving, "it serves", 20)
+    assert scenario.notes() == ["reload0", "reload1"]
 
 
 async def test_workers_are_restarted_one_after_the_other(scenario: Scenario) -> None:
@@ -200,7 +265,6 @@ async def test_a_rolling_restart_stops_at_a_worker_that_does_not_start(
         await eventually(
             lambda: any("not restarted" in line["event"] for line in lines), "it gives up"
         )
-    scenario.supervisor.workers[0].reload()
     broken.unlink()
     await eventually(lambda: scenario.supervisor.workers[0].serving, "it starts again", 20)
     assert scenario.pid(1) == second

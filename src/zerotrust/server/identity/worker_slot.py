@@ -14,7 +14,7 @@ from zerotrust.model.server import ServerConfig
 
 VARIABLE: Final = "ZEROTRUST_WORKER"
 """Environment variable by which the parent tells a worker its number, the number of workers, and
-the descriptor of their channel."""
+the descriptors of their channel and of the accepted configuration."""
 
 AGENTS: Final = b"t"
 ADMIN: Final = b"a"
@@ -24,6 +24,10 @@ PERMISSION: Final = b"p"
 
 READY: Final = b"r"
 """The worker serves requests (to the parent)."""
+APPLIED: Final = b"y"
+REFUSED: Final = b"n"
+"""The worker has applied the accepted configuration, or cannot. After each of the three follows
+`AcceptedConfig.mark` of the configuration that the worker has read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +38,13 @@ class WorkerSlot:
         index: number of the worker, from 0.
         count: number of workers.
         descriptor: of the channel to the parent.
+        config_descriptor: of the accepted configuration (`accepted_config`).
     """
 
     index: int
     count: int
     descriptor: int = -1
+    config_descriptor: int = -1
 
     @classmethod
     def of(cls, environment: MutableMapping[str, str]) -> Self | None:
@@ -51,13 +57,13 @@ class WorkerSlot:
         if text is None:
             return None
         try:
-            index, count, descriptor = map(int, text.split("/"))
+            index, count, descriptor, config_descriptor = map(int, text.split("/"))
         except ValueError as error:
             raise SetupError(f"{VARIABLE} is for internal use: unset it") from error
-        return cls(index, count, descriptor)
+        return cls(index, count, descriptor, config_descriptor)
 
     def __str__(self) -> str:
-        return f"{self.index}/{self.count}/{self.descriptor}"
+        return f"{self.index}/{self.count}/{self.descriptor}/{self.config_descriptor}"
 
     @property
     def is_first(self) -> bool:

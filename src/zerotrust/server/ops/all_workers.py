@@ -113,6 +113,8 @@ class AllWorkersCommands(AdminCommands):
                 "sessions": sum(one.sessions for one in found),
                 "streams": sum(one.streams for one in found),
                 "overloads": list(dict.fromkeys(name for one in found for name in one.overloads)),
+                "workers": self._peers.count + 1,
+                "workers_ready": len(found),
             }
         )
 

@@ -62,6 +62,11 @@ class WorkerPeers:
     def __init__(self, sockets: Callable[[], Sequence[Path]]) -> None:
         self._sockets = sockets
 
+    @property
+    def count(self) -> int:
+        """Number of the other workers, with those that do not answer."""
+        return len(self._sockets())
+
     async def get(self, path: str, model: type[Answer], query: BaseModel) -> list[Answer]:
         """Return the answers of the workers to a query."""
         said = query.model_dump(exclude_none=True)

@@ -20,13 +20,13 @@ CONFIG = ServerConfig.model_validate(
 
 
 def test_the_parent_tells_the_place_once() -> None:
-    slot = WorkerSlot(1, 3, 7)
+    slot = WorkerSlot(1, 3, 7, 8)
     environment = {VARIABLE: str(slot)}
     assert WorkerSlot.of(environment) == slot
     assert WorkerSlot.of(environment) is None
 
 
-@pytest.mark.parametrize("text", ["", "1", "1/2", "a/b/c", "1/2/3/4"])
+@pytest.mark.parametrize("text", ["", "1", "1/2", "a/b/c", "1/2/3", "1/2/3/4/5"])
 def test_another_variable_is_refused(text: str) -> None:
     with pytest.raises(SetupError, match="unset it"):
         WorkerSlot.of({VARIABLE: text})

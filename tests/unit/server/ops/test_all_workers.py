@@ -85,6 +85,7 @@ async def test_sessions_and_connections_of_all_workers(scenario: Scenario) -> No
     readers = [await scenario.open_socket(worker) for worker in (0, 1, 1)]
     status = await scenario.get("/v1/status")
     assert (status["agents"], status["sessions"], status["streams"]) == (1, 2, 3)
+    assert (status["workers_ready"], status["workers"]) == (2, 2)
     (agent,) = (await scenario.get("/v1/agents"))["agents"]
     assert [one["streams"] for one in agent["sessions"]] == [1, 2]
     shown = await scenario.get("/v1/agents/show?agent=home")
@@ -132,3 +133,4 @@ async def test_a_worker_that_does_not_answer_is_left_out(scenario: Scenario) -> 
     admin_socket(scenario.workers.config, 1).unlink()
     status = await scenario.get("/v1/status")
     assert (status["agents"], status["sessions"]) == (1, 1)
+    assert (status["workers_ready"], status["workers"]) == (1, 2)
