@@ -18,6 +18,7 @@ from typing import Final
 
 from zerotrust import __version__
 from zerotrust.agent.affinity_secret import cookie_secret
+from zerotrust.agent.back_off import BackOff
 from zerotrust.agent.connection import FAREWELL, TunnelConnection
 from zerotrust.agent.control_socket import ControlSocket, control_path
 from zerotrust.agent.expired_renewal import renew_expired
@@ -109,7 +110,8 @@ class Agent:
         self._services.adopt(self._plan(config, Changes()), drain_timeout=0)
         self._services.tracer = make_tracer(config.tracing, "agent")
         self.connections: list[TunnelConnection] = []
-        self._workers = 1
+        self._back_off = BackOff()
+        self._workers = self._told_workers = 1
         self._replacing = asyncio.Lock()
         self._running: set[asyncio.Task[None]] = set()
         self.metrics = AgentMetrics(
@@ -184,7 +186,7 @@ class Agent:
             if connection not in successors and not connection.retired:
                 connection.retire()
         fresh = [one.fresh.workers for one in successors if one.fresh is not None]
-        self._workers = fresh[0] if fresh else self._workers
+        self._workers = self._told_workers = fresh[0] if fresh else self._workers
         self._keep_connections()
         await asyncio.gather(*(connection.hand_over() for connection in successors))
 
@@ -268,6 +270,7 @@ class Agent:
             connection = TunnelConnection(
                 number,
                 self._endpoint,
+                back_off=self._back_off,
                 worker=worker,
                 new_session=self._new_session,
                 tasks=self._tasks,
@@ -304,8 +307,22 @@ class Agent:
 
     def _workers_known(self, session: ServerSession) -> None:
         """Keep connections to all workers of the server."""
-        if session.workers != self._workers and session.endpoint.same_server(self._endpoint):
-            self._workers = session.workers
+        if session.endpoint.same_server(self._endpoint):
+            self._told_workers = session.workers
+            self._follow_workers()
+
+    def _follow_workers(self) -> None:
+        """Follow the number of workers that the server said last, unless that changes too often."""
+        if self._told_workers != self._workers and self._back_off.may_change_workers(
+            self._loop.time()
+        ):
+            self._workers = self._told_workers
+            if self._back_off.workers_change_often:
+                _log.warning(
+                    "the server's number of workers changes again and again: several servers may"
+                    " share its address",
+                    workers=self._workers,
+                )
             self._keep_connections()
 
     def _successors(self, config: AgentConfig, endpoint: ServerEndpoint) -> list[TunnelConnection]:
@@ -335,9 +352,15 @@ class Agent:
 
     def _dial(self, endpoint: ServerEndpoint) -> None:
         """Dial this server from the next session on."""
+        if not endpoint.same_server(self._endpoint):
+            self._back_off = BackOff()
         self._endpoint = endpoint
         for connection in self.connections:
-            connection.reconfigure(endpoint, drain_timeout=self._config.hot_reload.drains_for)
+            connection.reconfigure(
+                endpoint,
+                back_off=self._back_off,
+                drain_timeout=self._config.hot_reload.drains_for,
+            )
 
     def sessions(self) -> list[ServerSession]:
         """Return the sessions of all connections."""
@@ -414,6 +437,7 @@ class Agent:
             now = self._loop.time()
             self._services.sweep(now)
             self._ask_for_renewal()
+            self._follow_workers()
             for connection in self.connections:
                 connection.sweep(now)
             self.connections = [one for one in self.connections if not one.retired or one.sessions]

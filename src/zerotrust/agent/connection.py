@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, Protocol
 
+from zerotrust.agent.back_off import BackOff
 from zerotrust.agent.direct_return import DirectReturn
 from zerotrust.agent.enrollment_client import clocks, is_about_time
 from zerotrust.agent.reconnect import Reconnect
@@ -31,13 +32,6 @@ from zerotrust.tunnel.session import Phase
 
 _log = logs.logger("agent")
 
-BACK_OFF_FIRST: Final = 0.2
-BACK_OFF_MOST: Final = 15.0
-"""Seconds: the first backoff, which doubles with each attempt, and the longest one."""
-SOON: Final = 30.0
-SOON_MOST: Final = 1.0
-"""Longest backoff in the first SOON seconds after a session ended: requests wait for a server
-that restarts."""
 STEADY: Final = 1.0
 """Seconds that a session must last before its end resets the backoff. The backoff grows with a
 server that ends each session at once."""
@@ -81,6 +75,7 @@ class TunnelConnection:
         number: 0 for the first connection.
         worker: the worker of the server to connect to.
         endpoint: the server to dial.
+        back_off: pauses of all connections to this server.
         drain_timeout: seconds that a session with another server than `endpoint` has to end its
             requests.
         before_dialling: awaited before each new session.
@@ -101,6 +96,7 @@ class TunnelConnection:
         number: int,
         endpoint: ServerEndpoint,
         *,
+        back_off: BackOff,
         worker: int = 0,
         new_session: SessionFactory,
         tasks: Tasks,
@@ -112,6 +108,7 @@ class TunnelConnection:
         self.number = number
         self.worker = worker
         self._endpoint = endpoint
+        self._back_off = back_off
         self._new_session = new_session
         self._tasks = tasks
         self._drain_timeout = drain_timeout
@@ -130,9 +127,12 @@ class TunnelConnection:
         self.handed_over: asyncio.Future[None] = self._loop.create_future()
         self._dial_now = asyncio.Event()
 
-    def reconfigure(self, endpoint: ServerEndpoint, *, drain_timeout: float) -> None:
+    def reconfigure(
+        self, endpoint: ServerEndpoint, *, back_off: BackOff, drain_timeout: float
+    ) -> None:
         """Dial this server from the next session on."""
         self._endpoint = endpoint
+        self._back_off = back_off
         self._drain_timeout = drain_timeout
 
     async def run(self) -> None:
@@ -149,7 +149,6 @@ class TunnelConnection:
             raise
 
     async def _keep_dialling(self) -> None:
-        delay, soon_until = BACK_OFF_FIRST, 0.0
         while not self.retired:
             if self.number:
                 await self._stand_by()
@@ -168,11 +167,8 @@ class TunnelConnection:
             # A rejected agent still completes a handshake, so do not reset the backoff.
             steady = self._loop.time() - self._connected_at >= STEADY
             if ended not in (None, Code.NOT_ALLOWED) and steady:
-                delay, soon_until = BACK_OFF_FIRST, self._loop.time() + SOON
-            # Full jitter: a thousand agents must not come back in step after a restart of their
-            # server.
-            await self._pause(random.uniform(0, delay))  # noqa: S311
-            delay = min(delay * 2, SOON_MOST if self._loop.time() < soon_until else BACK_OFF_MOST)
+                self._back_off.steady(self._loop.time())
+            await self._pause(self._back_off.pause(self._loop.time()))
 
     @property
     def sessions(self) -> list[ServerSession]:

@@ -24,7 +24,8 @@ from tests.support.inprocess_stack import (
 from tests.support.inprocess_workers import serving_workers
 from tests.support.ports import closed_port, free_port
 from tests.support.waiting import eventually
-from zerotrust.agent import app, connection, enrollment_client
+from zerotrust.agent import app, back_off, connection, enrollment_client
+from zerotrust.agent.server_endpoint import ServerEndpoint
 from zerotrust.cli.main import SERVER_PACKAGES
 from zerotrust.errors import PkiError, SetupError
 from zerotrust.model.agent import AgentConfig
@@ -416,8 +417,8 @@ async def test_the_log_changes(scenario: Scenario, monkeypatch: pytest.MonkeyPat
 async def test_a_disconnected_agent_dials_a_new_address_at_once(
     files: StackFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "BACK_OFF_FIRST", 1e6)
-    monkeypatch.setattr(connection, "BACK_OFF_MOST", 1e6)
+    monkeypatch.setattr(back_off, "FIRST", 1e6)
+    monkeypatch.setattr(back_off, "MOST", 1e6)
     async with Backend("first").listening() as first, serving(files) as server:
         service = {"hostname": ONE, "backend": f"127.0.0.1:{first.port}", "http_redirect": False}
         async with dialling(
@@ -461,7 +462,7 @@ class AllRevoked:
 async def test_a_rejected_agent_backs_off(
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "BACK_OFF_FIRST", 0.001)
+    monkeypatch.setattr(back_off, "FIRST", 0.001)
     scenario.server.server.authorization.revoked = everybody = AllRevoked()
     scenario.server.server.sessions.revoke("home", None, "revoked")
     await eventually(lambda: everybody.asked > 2, "it comes again")
@@ -604,3 +605,32 @@ async def test_an_agent_keeps_sessions_with_all_workers(files: StackFiles) -> No
         for session in first.registry.sessions:
             session.link.close_session(Code.GOING_AWAY, "with fewer workers")
         await eventually(lambda: workers.sessions() == [2, 0], "it leaves the other one", 20)
+
+
+async def test_a_server_that_says_another_number_of_workers_each_time(
+    files: StackFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent used to dial and leave the second worker with every session of the first one."""
+    monkeypatch.setattr(back_off, "FIRST", 0.001)
+    connect, dialed = ServerEndpoint.connect, []
+
+    async def counting(self: ServerEndpoint, *said: Any, worker: int = 0) -> None:
+        dialed.append(worker)
+        await connect(self, *said, worker=worker)
+
+    monkeypatch.setattr(ServerEndpoint, "connect", counting)
+    own = files.agent(server={"connections": 1})
+    async with serving_workers(files) as workers, dialling(own):
+        await eventually(lambda: workers.sessions() == [1, 1], "it has one with each", 20)
+        first = workers.servers[0]
+        for number in (1, 2) * 6:
+            first.acceptor.options = replace(first.acceptor.options, workers=number)
+            (session,) = before = first.registry.sessions
+            session.link.close_session(Code.GOING_AWAY, "for the next number")
+            await eventually(
+                lambda: first.registry.sessions not in ([], before),  # noqa: B023
+                "the next session",
+                20,
+            )
+            await asyncio.sleep(0.05)  # in which it would dial the other worker
+    assert dialed.count(1) <= 3

@@ -24,7 +24,7 @@ from tests.support.inprocess_stack import (
 )
 from tests.support.ports import closed_port, free_port
 from tests.support.waiting import eventually
-from zerotrust.agent import connection, reconnect
+from zerotrust.agent import back_off, connection, reconnect
 from zerotrust.agent.server_endpoint import ServerEndpoint
 from zerotrust.agent.session import ServerSession
 from zerotrust.errors import SetupError
@@ -370,8 +370,7 @@ async def test_backoff_grows_if_the_server_ends_each_session_at_once(
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(random, "uniform", lambda least, most: most)
-    monkeypatch.setattr(connection, "BACK_OFF_FIRST", 0.05)
-    monkeypatch.setattr(connection, "SOON_MOST", 0.4)
+    monkeypatch.setattr(back_off, "FIRST", 0.05)
     begun: list[float] = []
     established = ServerSession.established
 
