@@ -48,6 +48,8 @@ _log = logs.logger("agent")
 SWEEP: Final = 1.0
 GRACE: Final = 2.0
 DRAIN_STEP: Final = 0.02
+REPLACE_PAUSE: Final = 10.0
+"""Seconds between two attempts to replace sessions that were made with an earlier certificate."""
 
 
 async def serve(loaded: Loaded[AgentConfig], read: Read[AgentConfig]) -> None:
@@ -113,6 +115,7 @@ class Agent:
         self._back_off = BackOff()
         self._workers = self._told_workers = 1
         self._replacing = asyncio.Lock()
+        self._replaces_at = 0.0
         self._running: set[asyncio.Task[None]] = set()
         self.metrics = AgentMetrics(
             lambda: [one.link.session for one in self.sessions()],
@@ -172,7 +175,7 @@ class Agent:
         for connection in self.connections:
             connection.update(plan)
         self._config = config
-        self._dial(endpoint if moved else self._endpoint)
+        self.dial(endpoint if moved else self._endpoint)
         if moved:
             await self._move(endpoint, successors)
         if former_tracer is not None and former_tracer is not tracer:
@@ -337,20 +340,47 @@ class Agent:
             if not one.retired and one.number < config.server.connections and one.worker < workers
         ]
 
-    async def use_new_certificate(self) -> None:
-        """Replace all sessions: each worker of the server knows only renewals of its own."""
-        async with self._replacing:
-            connections = [one for one in self.connections if one.is_established]
-            try:
-                await _succeed(connections, self._endpoint)
-            except SetupError as error:
-                _log.warning("sessions keep the previous certificate", reason=str(error))
-                for connection in connections:
-                    connection.give_up()
-            else:
-                await asyncio.gather(*(connection.hand_over() for connection in connections))
+    def _outdated(self) -> list[TunnelConnection]:
+        """Return the connections with a session that was made with an earlier certificate.
 
-    def _dial(self, endpoint: ServerEndpoint) -> None:
+        One that has lost its link is not among them: it is replaced when it is back.
+        """
+        return [
+            one
+            for one in self.connections
+            if not one.retired
+            and one.current is not None
+            and one.current.was_established
+            and one.current.link.session.attached
+            and one.current.endpoint is not self._endpoint
+        ]
+
+    def _replace_outdated(self, now: float) -> None:
+        """Replace outdated sessions: each worker of the server knows only renewals of its own."""
+        if self._workers > 1 and now >= self._replaces_at and self._outdated():
+            self._replaces_at = now + REPLACE_PAUSE
+            self._tasks.spawn(self._use_new_certificate(), "use the new certificate")
+
+    async def _use_new_certificate(self) -> None:
+        async with self._replacing:
+            await asyncio.gather(*(self._replace_session(one) for one in self._outdated()))
+
+    async def _replace_session(self, connection: TunnelConnection) -> None:
+        try:
+            await connection.succeed(self._endpoint)
+        except SetupError as error:
+            _log.warning(
+                "a session keeps the previous certificate for now",
+                worker=connection.worker,
+                reason=str(error),
+            )
+            return
+        if connection.retired:
+            connection.give_up()
+        else:
+            await connection.hand_over()
+
+    def dial(self, endpoint: ServerEndpoint) -> None:
         """Dial this server from the next session on."""
         if not endpoint.same_server(self._endpoint):
             self._back_off = BackOff()
@@ -413,14 +443,13 @@ class Agent:
     def _renewed(self, message: Renewed) -> None:
         """Take the server's answer to a request for a certificate.
 
-        The next session uses the new one; others stay.
+        The next session uses the new one; others stay, unless the server has several workers.
         """
         try:
             outcome = self.renewal.store(message)
             if not outcome.refusal:
-                self._dial(ServerEndpoint.of(self._config, self._endpoint.transport))
-                if self._workers > 1:
-                    self._tasks.spawn(self.use_new_certificate(), "use the new certificate")
+                self.dial(ServerEndpoint.of(self._config, self._endpoint.transport))
+                self._replaces_at = 0.0
         except SetupError as error:
             outcome = RenewalOutcome(refusal=str(error))
         if outcome.refusal:
@@ -438,6 +467,7 @@ class Agent:
             self._services.sweep(now)
             self._ask_for_renewal()
             self._follow_workers()
+            self._replace_outdated(now)
             for connection in self.connections:
                 connection.sweep(now)
             self.connections = [one for one in self.connections if not one.retired or one.sessions]

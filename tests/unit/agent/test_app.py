@@ -21,7 +21,7 @@ from tests.support.inprocess_stack import (
     dialling,
     serving,
 )
-from tests.support.inprocess_workers import serving_workers
+from tests.support.inprocess_workers import RunningWorkers, serving_workers
 from tests.support.ports import closed_port, free_port
 from tests.support.waiting import eventually
 from zerotrust.agent import app, back_off, connection, enrollment_client
@@ -34,6 +34,7 @@ from zerotrust.net import tasks
 from zerotrust.net.tasks import Tasks
 from zerotrust.pki.ca_directory import create_authority, issue_agent
 from zerotrust.server.agents.registry import Registry
+from zerotrust.server.agents.session import AgentSession
 from zerotrust.server.identity.authorization import NothingRevoked
 from zerotrust.telemetry import logs
 from zerotrust.tunnel.codes import Code
@@ -594,10 +595,8 @@ async def test_an_agent_keeps_sessions_with_all_workers(files: StackFiles) -> No
             assert (await workers.get(worker, ONE)).startswith(b"HTTP/1.1 200")
 
         before = [server.registry.sessions for server in workers.servers]
-        await running.agent.use_new_certificate()
-        await eventually(lambda: workers.sessions() == [2, 2], "the old ones end", 20)
-        after = [server.registry.sessions for server in workers.servers]
-        assert not any(set(one) & set(other) for one, other in zip(before, after, strict=True))
+        running.agent.dial(ServerEndpoint.of(own))  # as after a renewal
+        await eventually(lambda: replaced(workers, before) == [2, 2], "the old ones end", 20)
         assert (await workers.get(1, ONE)).startswith(b"HTTP/1.1 200")
 
         first = workers.servers[0]
@@ -607,12 +606,56 @@ async def test_an_agent_keeps_sessions_with_all_workers(files: StackFiles) -> No
         await eventually(lambda: workers.sessions() == [2, 0], "it leaves the other one", 20)
 
 
+def replaced(workers: RunningWorkers, before: list[list[AgentSession]]) -> list[int]:
+    """Return for each worker how many sessions it has, if none is an older one, else 0."""
+    now = [server.registry.sessions for server in workers.servers]
+    return [0 if set(old) & set(new) else len(new) for old, new in zip(before, now, strict=True)]
+
+
+async def test_a_renewal_while_a_worker_is_away(
+    files: StackFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It used to leave the sessions of all workers with the certificate that ends earlier."""
+    monkeypatch.setattr(app, "SWEEP", 0.05)
+    monkeypatch.setattr(app, "REPLACE_PAUSE", 0.1)
+    connect, away = ServerEndpoint.connect, {1}
+
+    async def reaching(self: ServerEndpoint, *said: Any, worker: int = 0) -> None:
+        if worker in away:
+            raise ConnectionRefusedError
+        await connect(self, *said, worker=worker)
+
+    own = files.agent(server={"connections": 1})
+    async with serving_workers(files) as workers, dialling(own) as running:
+        await eventually(
+            lambda: [one.is_established for one in running.agent.connections] == [True] * 2,
+            "it has one with each",
+            20,
+        )
+        before = [server.registry.sessions for server in workers.servers]
+        monkeypatch.setattr(ServerEndpoint, "connect", reaching)
+        transport = before[1][0].link.transport
+        assert transport is not None
+        transport.abort()
+        await eventually(
+            lambda: not all(one.link.session.attached for one in running.agent.sessions()),
+            "it has lost the link",
+            20,
+        )
+        running.agent.dial(ServerEndpoint.of(own))  # as after a renewal
+        await eventually(lambda: replaced(workers, before) == [1, 0], "the other one is new", 20)
+        away.clear()
+        await eventually(lambda: replaced(workers, before) == [1, 1], "so is this one", 20)
+
+
 async def test_a_server_that_says_another_number_of_workers_each_time(
     files: StackFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The agent used to dial and leave the second worker with every session of the first one."""
     monkeypatch.setattr(back_off, "FIRST", 0.001)
-    connect, dialed = ServerEndpoint.connect, []
+    monkeypatch.setattr(back_off, "MOST", 0.01)
+    connect = ServerEndpoint.connect
+    dialed: list[int] = []
 
     async def counting(self: ServerEndpoint, *said: Any, worker: int = 0) -> None:
         dialed.append(worker)
