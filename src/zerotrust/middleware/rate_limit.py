@@ -1,6 +1,7 @@
 """`rate_limit`: limits the rate of requests.
 
-Responses have the headers of draft-ietf-httpapi-ratelimit-headers-10.
+Responses have the headers of draft-ietf-httpapi-ratelimit-headers-10. A worker says in them what it
+enforces itself: its share of the rate.
 """
 
 import hashlib
@@ -32,7 +33,11 @@ class RateLimitMiddleware:
     def __init__(self, config: RateLimitConfig, workers: int = 1) -> None:
         count, seconds = parse_rate(config.rate)
         self.rate = CellRate(count, seconds * workers, share(config.burst or count, workers))
-        self._policy = b'RateLimit-Policy: "default";q=%d;w=%d\r\n' % (count, seconds)
+        common = math.gcd(count, workers)
+        self._policy = b'RateLimit-Policy: "default";q=%d;w=%d\r\n' % (
+            count // common,
+            seconds * workers // common,
+        )
         self._by_service = config.key == "service"
         self._field = (
             folded(config.key.removeprefix("header:").encode()) if ":" in config.key else None

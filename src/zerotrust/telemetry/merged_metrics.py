@@ -20,10 +20,11 @@ _LARGEST: Final = frozenset(
             "event_loop_lag_seconds",
         )
     }
-    | {"process_max_fds", "process_start_time_seconds"}
+    | {"process_start_time_seconds"}
 )
 """Gauges of which the largest counts. Each agent has a session with each worker. All others add up,
-as counters and histograms do."""
+as counters and histograms do, and what single processes have (`process_open_fds` and
+`process_max_fds`)."""
 _LIMIT: Final = f"{PREFIX}limit"
 _SHARED_LIMITS: Final = frozenset(
     {"requests", "requests_per_agent", "memory_bytes", "memory_per_agent_bytes"}

@@ -172,3 +172,13 @@ def test_workers_share_the_rate() -> None:
     assert shared.rate.interval == 4 * alone.rate.interval
     passed = [shared.rate.wait(shared.rate.take(b"k", 0.0)) == 0 for _ in range(4)]
     assert passed == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("rate", "workers", "said"),
+    [("60/minute", 4, b"q=15;w=60"), ("10/s", 4, b"q=5;w=2"), ("3/hour", 2, b"q=3;w=7200")],
+)
+def test_a_worker_tells_clients_its_share(rate: str, workers: int, said: bytes) -> None:
+    asked = request()
+    RateLimitMiddleware(RateLimitConfig(rate=rate), workers).request(asked, 0.0)
+    assert b'"default";' + said in returned(asked)

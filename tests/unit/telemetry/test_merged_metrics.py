@@ -1,7 +1,7 @@
 """Tests of zerotrust.telemetry.merged_metrics."""
 
 import pytest
-from prometheus_client.metrics_core import HistogramMetricFamily
+from prometheus_client.metrics_core import GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
 from zerotrust.telemetry.merged_metrics import merge
@@ -19,6 +19,8 @@ def worker(requests: int, streams: int, *, agent: str) -> bytes:
             gauge("agents", "Agents.", 3),
             gauge("event_loop_lag_seconds", "Lag.", streams / 10),
             limits({"requests": 50, "head_bytes": 65536}),
+            GaugeMetricFamily("process_open_fds", "Open.", 100 * streams),
+            GaugeMetricFamily("process_max_fds", "Most.", 1024),
             durations,
         ]
     )
@@ -39,6 +41,7 @@ def test_counts_add_up_and_states_do_not() -> None:
     assert found["zerotrust_event_loop_lag_seconds",] == 0.2
     assert found["zerotrust_limit", "requests"] == 100
     assert found["zerotrust_limit", "head_bytes"] == 65536
+    assert (found["process_open_fds",], found["process_max_fds",]) == (300, 2048)
     assert found["zerotrust_seconds_bucket", "+Inf"] == 7
     assert found["zerotrust_seconds_sum",] == 5
 
