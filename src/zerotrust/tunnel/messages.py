@@ -1,8 +1,15 @@
 """Handshake and control messages: JSON, because they are rare (docs/spec/tunnel-v1.md)."""
 
-from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from zerotrust.errors import RemoteProtocolError
 from zerotrust.model.base import parse_service_host
@@ -186,6 +193,12 @@ class ServiceHealth(ControlMessage):
     """Number of all upstreams."""
     unhealthy: list[UpstreamFault] = Field(default=[], max_length=MAX_UNHEALTHY)
     """Some of those that are not healthy."""
+
+    @model_validator(mode="after")
+    def _counts_agree(self) -> Self:
+        if self.healthy + len(self.unhealthy) > self.upstreams:
+            raise ValueError("healthy and unhealthy upstreams are more than upstreams")
+        return self
 
 
 class Unregister(ControlMessage):

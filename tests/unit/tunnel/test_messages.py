@@ -12,12 +12,13 @@ from zerotrust.tunnel.messages import (
     Message,
     Register,
     Registered,
+    ServiceHealth,
     Unregister,
     Welcome,
     decode,
 )
 
-KINDS: list[type[Message]] = [Hello, Welcome, Register, Registered, Unregister]
+KINDS: list[type[Message]] = [Hello, Welcome, Register, Registered, ServiceHealth, Unregister]
 HELLO = {"versions": [1], "window": 65536, "max_streams": 100}
 visible = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=128)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -167,3 +168,13 @@ def test_text_for_people_holds_no_control_characters() -> None:
         == "a?[31m??b"
     )
     assert decode(Register, b'{"id":"a","hosts":["a"],"name":"\\u0007\xe2\x80\xaex"}').name == "??x"
+
+
+def test_the_numbers_of_a_health_message_agree() -> None:
+    faults = [{"address": "10.0.0.1:80"}] * 2
+    for healthy, named in ((3, []), (1, faults[:1]), (0, faults)):
+        said = {"id": "a", "healthy": healthy, "upstreams": 3, "unhealthy": named}
+        assert decode(ServiceHealth, json.dumps(said).encode()).healthy == healthy
+    for healthy, named in ((4, []), (3, faults[:1]), (2, faults)):
+        said = {"id": "a", "healthy": healthy, "upstreams": 3, "unhealthy": named}
+        assert "are more than upstreams" in refused(ServiceHealth, said)
