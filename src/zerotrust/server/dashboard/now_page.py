@@ -13,6 +13,8 @@ CERTIFICATE_WARNING: Final = 2 * 86400.0
 """Seconds before the end of an agent's certificate at which the page names it: agents renew theirs
 long before."""
 ISSUER_WARNING: Final = 30 * 86400.0
+MAX_UNHEALTHY_SERVICES: Final = 20
+"""Services with unhealthy upstreams that the page names."""
 
 
 class NowPage(LivePage):
@@ -52,9 +54,11 @@ class NowPage(LivePage):
         commands, now = self.parts.commands, self.parts.site.clock()
         status = await commands.status(NoParameters(), "")
         agents = (await commands.agents(NoParameters(), "")).agents
+        unhealthy, more_unhealthy = commands.services.unhealthy(MAX_UNHEALTHY_SERVICES)
         return {
             "status": status,
-            "unhealthy": commands.services.unhealthy(),
+            "unhealthy": unhealthy,
+            "more_unhealthy": more_unhealthy,
             "issuer_ends": _ends_within(ISSUER_WARNING, status.issuer_ends_at, now),
             "away": [agent for agent in agents if agent.state == "away" and agent.joined_at],
             "ending": [

@@ -1,5 +1,6 @@
 """Admin API: the services of connected and disconnected agents, and the load of the server."""
 
+import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -7,7 +8,7 @@ from zerotrust.access.rule_words import condition_words, rule_words
 from zerotrust.model import admin
 from zerotrust.server.agents.registry import Registry
 from zerotrust.server.agents.service_policy import CompiledPolicy
-from zerotrust.server.agents.session import ServiceRegistration
+from zerotrust.server.agents.session import AgentSession, ServiceRegistration
 from zerotrust.server.ops.access_parts import FindParts
 from zerotrust.server.proxy.load_shedding import LoadShedding
 from zerotrust.tunnel.messages import ServiceHealth
@@ -73,7 +74,8 @@ class ServiceAdmin:
             _, policy = self._registry.policy_of(served.host)
             websocket = http = https = False
         else:
-            upstreams = _upstreams(registration.session.health.get(registration.service))
+            health = registration.session.health.get(registration.service)
+            upstreams = None if health is None else _upstreams(health)
             policy, schemes = registration.policy, registration.schemes
             websocket, http, https = registration.websocket, schemes.http, schemes.https
         return admin.ServiceView.model_validate(
@@ -92,17 +94,16 @@ class ServiceAdmin:
             }
         )
 
-    def unhealthy(self) -> list[UnhealthyService]:
-        """Return the services of which not all upstreams are healthy, by agent and name."""
-        found: dict[tuple[str, str], UnhealthyService] = {}
+    def unhealthy(self, most: int) -> tuple[list[UnhealthyService], int]:
+        """Return services of which not all upstreams are healthy: the first `most` by agent and
+        name, and the number of the others."""
+        found: dict[tuple[str, str], AgentSession] = {}
         for session in self._registry.sessions:
             for service, health in () if session.retired else session.health.items():
-                upstreams = _upstreams(health)
-                if upstreams is not None and upstreams.healthy < upstreams.total:
-                    host = next(iter(session.services[service].hosts), "")
-                    place = (session.agent, service)
-                    found[place] = UnhealthyService(*place, host, upstreams)
-        return [found[place] for place in sorted(found)]
+                if health.healthy < health.upstreams:
+                    found[session.agent, service] = session
+        first = heapq.nsmallest(most, found)
+        return [_unhealthy(found[place], place[1]) for place in first], len(found) - len(first)
 
     @property
     def hosts(self) -> int:
@@ -148,10 +149,13 @@ class ServiceAdmin:
         return "everyone" if gate is None else rule_words(gate.rule)
 
 
-def _upstreams(health: ServiceHealth | None) -> admin.UpstreamsView | None:
+def _unhealthy(session: AgentSession, service: str) -> UnhealthyService:
+    host = next(iter(session.services[service].hosts), "")
+    return UnhealthyService(session.agent, service, host, _upstreams(session.health[service]))
+
+
+def _upstreams(health: ServiceHealth) -> admin.UpstreamsView:
     """Return the view of what an agent reports."""
-    if health is None:
-        return None
     return admin.UpstreamsView(
         healthy=health.healthy,
         total=health.upstreams,

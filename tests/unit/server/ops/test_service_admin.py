@@ -6,8 +6,9 @@ from typing import Any, cast
 import pytest
 
 from zerotrust.access.gate_table import GateTable
+from zerotrust.model import admin
 from zerotrust.model.access import Access
-from zerotrust.model.admin import NoParameters, ServiceView
+from zerotrust.model.admin import NoParameters, ServiceView, UpstreamsView
 from zerotrust.model.limits import Limits
 from zerotrust.server.agents.registry import Registry
 from zerotrust.server.agents.scheme import USUAL
@@ -117,7 +118,8 @@ async def test_health_of_upstreams() -> None:
         one.health["web"] = report("web", 1, "10.0.0.1:80")
         one.health["db"] = report("db", 2)
     services = ServiceAdmin(registry, LoadShedding(Limits()), lambda: None)
-    (found,) = services.unhealthy()
+    (found,), more = services.unhealthy(20)
+    assert more == 0
     assert (found.agent, found.service, found.host) == ("home", "web", "web.example.com")
     shown = found.upstreams.unhealthy[0]
     assert (shown.address, shown.reason) == ("10.0.0.1:80", "timed out")
@@ -125,6 +127,28 @@ async def test_health_of_upstreams() -> None:
     assert views["web"] == found.upstreams
     well = views["db"]
     assert well is not None and (well.healthy, well.total, well.unhealthy) == (2, 2, [])
+
+
+def test_only_what_is_shown_of_unhealthy_services_is_looked_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A hostile agent reports a thousand of them, each with the longest texts."""
+    registry = Registry()
+    views: list[int] = []
+    registry.add(one := session("home", 1))
+    for number in range(9):
+        registry.register(registration(one, f"s{number}", f"s{number}.example.com"))
+        one.health[f"s{number}"] = report(f"s{number}", 0, "10.0.0.1:80")
+
+    def noting(**values: Any) -> UpstreamsView:
+        views.append(values["total"])
+        return UpstreamsView(**values)
+
+    monkeypatch.setattr(admin, "UpstreamsView", noting)
+    services = ServiceAdmin(registry, LoadShedding(Limits()), lambda: None)
+    found, more = services.unhealthy(2)
+    assert ([one.service for one in found], more) == (["s0", "s1"], 7)
+    assert len(views) == 2
 
 
 def test_limits_that_are_used_up() -> None:
