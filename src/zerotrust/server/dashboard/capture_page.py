@@ -1,5 +1,5 @@
-"""Page of a capture: the messages of a WebSocket, for administrators only; and the list of captures
-on the pages of connections and services."""
+"""Page of a capture: the messages of a WebSocket, for administrators only, who have proven their
+identity recently; and the list of captures on the pages of connections and services."""
 
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, ClassVar, Final
@@ -15,7 +15,9 @@ from zerotrust.server.dashboard.fragments import Fragment, View
 from zerotrust.server.dashboard.listing import ROWS, filled
 from zerotrust.server.dashboard.live_page import LivePage, back_to
 from zerotrust.server.dashboard.parts import DashboardParts
+from zerotrust.server.dashboard.visits import Visit
 from zerotrust.server.ops.command_parameters import parsed
+from zerotrust.server.portal.own_session import is_fresh
 
 PATH: Final = "/connections/capture"
 
@@ -42,9 +44,16 @@ class CapturePage(LivePage):
         ]
 
     async def _get(self, request: Request) -> Response:
-        if not self.parts.visit(request).may_change:
+        visit = self.parts.visit(request)
+        if not visit.may_change:
             raise AccessRefused("only administrators may see the messages of a WebSocket")
+        visit.need_proof()
         return await super()._get(request)
+
+    def may_go_on(self, visit: Visit, client: str) -> bool:
+        sign_in = visit.user.sign_in
+        may_read = sign_in is not None and is_fresh(self.parts.site, sign_in)
+        return may_read and super().may_go_on(visit, client)
 
     def _version(self, view: View) -> Hashable:
         capture = self.parts.commands.captures.captures.all.get(view.get("id"))

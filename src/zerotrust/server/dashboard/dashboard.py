@@ -172,9 +172,10 @@ class Dashboard:
         return self._problem(request, "Something went wrong", _OUR_FAULT, 500)
 
     def _confirm_first(self, request: Request) -> Response:
-        to = self.parts.templates.section_of(request.url.path)
-        action = Action("Confirm that it is you", self.parts.templates.confirm_url(to))
-        text = "This gives somebody a right, so first confirm that it is you. Then send it again."
+        templates = self.parts.templates
+        to = templates.confirm_url(templates.way_back(request))
+        action = Action("Confirm that it is you", to)
+        text = _CONFIRM_TO_READ if request.method == "GET" else _CONFIRM_TO_GIVE
         return self._problem(request, "One more step", text, 403, action)
 
     def _problem(
@@ -192,5 +193,9 @@ class Dashboard:
         )
 
 
+_CONFIRM_TO_READ: Final = "This shows what others have sent, so first confirm that it is you."
+_CONFIRM_TO_GIVE: Final = (
+    "This gives somebody a right, so first confirm that it is you. Then send it again."
+)
 _TRY_LATER: Final = "The server cannot read its database. Try again in a minute."
 _OUR_FAULT: Final = "The server's log has the details. Try again in a minute."

@@ -68,6 +68,13 @@ class DashboardTemplates:
         found = [section for section, _ in NAVIGATION if _is_below(path, section)]
         return max(found, key=len, default="/")
 
+    def way_back(self, request: Request) -> str:
+        """Return the path of the page that a request asks for, or of the section of a form."""
+        path, query = request.url.path, request.url.query
+        if request.method != "GET":
+            return self.section_of(path)
+        return f"{path}?{query}" if query else path
+
     def confirm_url(self, path: str) -> str:
         """Return the address at which the user proves their identity, to return to a path."""
         return f"{CONFIRM_PATH}?{urlencode({'to': path})}"
@@ -80,17 +87,13 @@ class DashboardTemplates:
         Args:
             template: file name of the template without its suffix.
         """
-        path, query = request.url.path, request.url.query
-        to = self.section_of(path)
-        if request.method == "GET":
-            to = f"{path}?{query}" if query else path
         text = self._environment.get_template(f"{template}.html").render(
             host=host_of(request),
             csrf=csrf.token_of(request),
             visit=visit,
             navigation=NAVIGATION,
-            section=self.section_of(path),
-            confirm_url=self.confirm_url(to),
+            section=self.section_of(request.url.path),
+            confirm_url=self.confirm_url(self.way_back(request)),
             **values,
         )
         return HTMLResponse(text, status)

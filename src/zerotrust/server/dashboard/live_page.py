@@ -99,11 +99,14 @@ class LivePage:
         return HTMLResponse(await self.parts.rendered.html(name, fragment, view, revision))
 
     def _stream(self, request: Request, visit: Visit, view: View) -> Response:
-        gates, clock, client = self.parts.gates, self.parts.site.clock, client_of(request)
+        client = client_of(request)
         return self.parts.streams.response(
-            partial(self._versions, view),
-            may_go_on=lambda: may_look(gates(), visit.user, client=client, now=clock()),
+            partial(self._versions, view), may_go_on=lambda: self.may_go_on(visit, client)
         )
+
+    def may_go_on(self, visit: Visit, client: str) -> bool:
+        """Return True while a user may still have the event stream of this page."""
+        return may_look(self.parts.gates(), visit.user, client=client, now=self.parts.site.clock())
 
     async def _versions(self, view: View) -> dict[str, str]:
         revision = await self.parts.revision.read()

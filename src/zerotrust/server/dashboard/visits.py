@@ -36,7 +36,8 @@ class Visit:
         return self.user.subject.shown_name or self.user.subject.name
 
     def need_proof(self) -> None:
-        """Refuse what gives somebody a right; raises ProofTooOld without a recent proof."""
+        """Refuse what gives somebody a right, or shows what others have said; raises ProofTooOld
+        without a recent proof."""
         if not self.fresh:
             raise ProofTooOld("for this, first confirm that it is you")
 

@@ -1,6 +1,9 @@
 """Tests of the page with the messages of a capture, and of the list of captures."""
 
 import re
+from types import SimpleNamespace
+from typing import cast
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -10,8 +13,9 @@ from tests.support.waiting import eventually
 from tests.unit.http.generated_frames import Frame
 from tests.unit.server.dashboard.watched_proxy import WatchedProxy, press
 from zerotrust.model.traffic_admin import ConnectionQuery
-from zerotrust.server.dashboard import capture_page
+from zerotrust.server.dashboard import capture_page, live_page
 from zerotrust.server.dashboard.fragments import View
+from zerotrust.server.dashboard.visits import Visit
 from zerotrust.server.proxy.capture import Capture
 
 pytestmark = pytest.mark.anyio
@@ -132,6 +136,36 @@ async def test_who_starts_one_proves_again_and_who_stops_one_does_not(
     assert only(server).stopped_by == "user anna"
     await proxy.send(Frame(0x81, b"hello").data)
     assert only(server).count == 0
+
+
+async def test_who_reads_one_proves_again(server: DashboardServer, anna: Browser) -> None:
+    proxy, connection = await watched(server)
+    url = await start(anna, connection)
+    await proxy.send(Frame(0x81, b"hello").data)
+    await eventually(lambda: only(server).count == 1, "it is captured")
+    assert "hello" in (await anna.get(url)).text
+    server.store.clock.now += 901
+    for name, value in (("a", "b"), ("x-fragment", "messages"), ("accept", "text/event-stream")):
+        refused = await anna.get(url, follow=True, **{name: value})
+        assert refused.status == 403
+        assert "hello" not in refused.text
+    refused = await anna.get(url)
+    assert "One more step" in refused.text and "somebody a right" not in refused.text
+    back = parse_qs(urlsplit(refused.page.links["Confirm that it is you"]).query)["to"]
+    assert back == [url.removeprefix(ADMIN)]
+    assert "nothing is shown" in (await anna.get(f"{ADMIN}/connections")).text
+
+
+async def test_the_stream_of_its_page_ends_with_the_proof(
+    server: DashboardServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_page, "may_look", lambda *_, **__: True)
+    page = capture_page.CapturePage(server.dashboard.parts)
+    sign_in = SimpleNamespace(method="passkey", proven_at=server.store.clock.now)
+    visit = cast("Visit", SimpleNamespace(user=SimpleNamespace(sign_in=sign_in)))
+    assert page.may_go_on(visit, "203.0.113.9")
+    server.store.clock.now += 901
+    assert not page.may_go_on(visit, "203.0.113.9")
 
 
 async def test_one_that_is_forgotten(server: DashboardServer, anna: Browser) -> None:
