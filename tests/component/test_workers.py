@@ -1,8 +1,10 @@
 """Tests of a server with several workers, behind a real Caddy."""
 
 import asyncio
+import datetime
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -25,8 +27,11 @@ pytestmark = [
     pytest.mark.xdist_group("workers"),
 ]
 
-SOON = 2.0
-"""Seconds. The goal is one; other programs may keep this machine busy."""
+PROMISED = 1.0
+"""Seconds until what one worker has decided holds at all. It is measured where it takes effect, by
+the times in the server's logs: the clients of a test are late on a busy machine."""
+FAILOVER = 2.0
+"""Seconds for a few requests of which some meet a worker that was killed."""
 
 
 async def open_sockets(stack: WorkersStack, count: int = 4) -> dict[str, ClientConnection]:
@@ -78,7 +83,7 @@ async def test_a_killed_worker_costs_its_own_streams_only(tmp_path: Path) -> Non
         killed_at = time.monotonic()
         for _ in range(4):  # some of them at the socket of the killed one
             assert (await stack.plain.get(APP, "/")).status == 301
-        assert time.monotonic() - killed_at < SOON
+        assert time.monotonic() - killed_at < FAILOVER
         for path, socket in sockets.items():
             if path in lost:
                 assert await closed_with(socket) == 1006
@@ -104,7 +109,15 @@ async def test_a_rolling_restart_fails_no_request(tmp_path: Path) -> None:
         assert [await closed_with(socket) for socket in sockets.values()] == [1012] * 4
 
 
-async def test_a_revocation_and_a_reload_reach_all_workers(tmp_path: Path) -> None:
+def logged_at(stack: WorkersStack, event: str) -> list[float]:
+    """Return the times at which the server has logged an event."""
+    found = re.findall(rf"^(\S+Z) .*\b{event}\b", stack.server.text(), re.MULTILINE)
+    return [datetime.datetime.fromisoformat(time).timestamp() for time in found]
+
+
+async def test_a_revocation_and_a_reload_reach_all_workers(
+    tmp_path: Path, measured: Callable[[str], None]
+) -> None:
     async with workers_stack(tmp_path) as stack:
         sockets = await open_sockets(stack)
         config = json.loads((stack.folder / "server.yaml").read_text())
@@ -114,14 +127,19 @@ async def test_a_revocation_and_a_reload_reach_all_workers(tmp_path: Path) -> No
         await stack.server.wait_line("(configuration reloaded(.*\n)*.*){3}", timeout=30)
 
         done = await stack.admin("POST", "/v1/agents/revoke", json={"agent": "agent-1"})
-        revoked_at = time.monotonic()
         assert (done["sessions"], done["streams"]) == (4, 4)
         ends = await asyncio.gather(*(closed_with(socket) for socket in sockets.values()))
-        assert time.monotonic() - revoked_at < SOON
         assert len(ends) == 4
+        (revoked_at,) = logged_at(stack, "agent revoked")
+        ended_at = logged_at(stack, "session ended")
+        assert len(ended_at) == 2, "those of the worker that did not carry the command out"
+        measured(f"sessions ended {max(ended_at) - revoked_at:.2f} s after the revocation")
+        assert max(ended_at) - revoked_at < PROMISED
 
 
-async def test_a_token_is_good_and_revoked_at_all_workers(tmp_path: Path) -> None:
+async def test_a_token_is_good_and_revoked_at_all_workers(
+    tmp_path: Path, measured: Callable[[str], None]
+) -> None:
     access = {
         "auth_host": "auth.localhost",
         "rules": [
@@ -129,7 +147,20 @@ async def test_a_token_is_good_and_revoked_at_all_workers(tmp_path: Path) -> Non
             {"hosts": [WS], "allow": "anyone"},
         ],
     }
-    async with workers_stack(tmp_path, sections={"access": access}) as stack:
+    log = tmp_path / "requests.log"
+    sections = {"access": access, "access_log": {"output": str(log)}}
+    async with workers_stack(tmp_path, sections=sections) as stack:
+
+        def times(worker: int, status: int) -> list[float]:
+            """Return when the requests arrived that a worker has answered so."""
+            text = log.with_name(f"{log.name}.worker-{worker}").read_text()
+            lines = map(json.loads, text.rpartition("\n")[0].splitlines())
+            return [
+                datetime.datetime.fromisoformat(line["time"]).timestamp()
+                for line in lines
+                if line["status"] == status and line["path"] == "/bytes/1"
+            ]
+
         made = await stack.admin("POST", "/v1/machines/create", json={"name": "ci"})
 
         async def statuses() -> set[int]:
@@ -138,9 +169,12 @@ async def test_a_token_is_good_and_revoked_at_all_workers(tmp_path: Path) -> Non
 
         assert await statuses() == {200}
         await stack.admin("POST", "/v1/machines/revoke", json={"name": "ci"})
-        revoked_at = time.monotonic()
+        revoked_at = time.time()
         await eventually(lambda: all_refused(statuses), "all refuse it", 10, interval=0.0)
-        assert time.monotonic() - revoked_at < SOON
+        await eventually(lambda: times(0, 401) and times(1, 401), "the log has it", 20)
+        late = max(*times(0, 200), *times(1, 200)) - revoked_at
+        measured(f"the last good request came {late:.2f} s after the token was revoked")
+        assert late < PROMISED
 
 
 async def all_refused(statuses: Callable[[], Awaitable[set[int]]]) -> bool:
