@@ -55,6 +55,7 @@ _WORDS: Final = {
     "FieldName": "name",
     "HostName": "host name",
     "IssuerUrl": "URL",
+    "HostPort": "`host:port`",
     "Listen": "listening address",
     "Rate": 'rate, such as `"1000/minute"`',
     "Networks": "list of addresses and networks",

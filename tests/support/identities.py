@@ -27,6 +27,7 @@ from zerotrust.server.identity.audit import Audit
 from zerotrust.server.identity.authority import Authority
 from zerotrust.server.identity.authorization import Authorization
 from zerotrust.server.identity.join_tokens import JoinTokens
+from zerotrust.server.identity.membership import Membership
 from zerotrust.server.ops.access_parts import AccessParts
 from zerotrust.server.ops.admin import AdminChannel
 from zerotrust.server.ops.admin_commands import AdminCommands
@@ -123,6 +124,10 @@ class DirectoryServer:
     registry: Registry = field(default_factory=Registry)
     captures: Captures | None = None
     """The captures of the running admin API."""
+    membership: SimpleNamespace = field(
+        default_factory=lambda: SimpleNamespace(server_id="a" * 32, members=())
+    )
+    """Stand-in for the membership of the running admin API."""
 
     def again(self, database: Database | None = None) -> "DirectoryServer":
         """Return the same after a restart, without the state in memory; or another server.
@@ -200,6 +205,7 @@ async def listening(server: DirectoryServer) -> AsyncIterator[AdminChannel]:
         connections=ConnectionAdmin(lambda: server.live.sessions, audit),
         captures=CaptureAdmin(server.captures, server.registry),
         traffic=unobserved(tasks),
+        membership=cast("Membership", server.membership),
     )
     channel = AdminChannel(commands, audit, tasks, access=lambda: server.access)
     listener = HttpListener(

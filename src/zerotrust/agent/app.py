@@ -18,12 +18,14 @@ from typing import Final
 
 from zerotrust import __version__
 from zerotrust.agent.affinity_secret import cookie_secret
-from zerotrust.agent.back_off import BackOff
 from zerotrust.agent.connection import FAREWELL, TunnelConnection
 from zerotrust.agent.control_socket import ControlSocket, control_path
 from zerotrust.agent.expired_renewal import renew_expired
+from zerotrust.agent.member_connections import MemberConnections
+from zerotrust.agent.member_selection import MemberSelection
 from zerotrust.agent.metrics import AgentMetrics
 from zerotrust.agent.renewal import Renewal, RenewalOutcome
+from zerotrust.agent.server_connections import ServerConnections, succeed
 from zerotrust.agent.server_endpoint import ServerEndpoint
 from zerotrust.agent.services import ServicePlan, Services
 from zerotrust.agent.session import ServerSession
@@ -111,12 +113,14 @@ class Agent:
         _log_proxy(self._endpoint)
         self._services.adopt(self._plan(config, Changes()), drain_timeout=0)
         self._services.tracer = make_tracer(config.tracing, "agent")
-        self.connections: list[TunnelConnection] = []
-        self._back_off = BackOff()
-        self._workers = self._told_workers = 1
         self._replacing = asyncio.Lock()
         self._replaces_at = 0.0
         self._running: set[asyncio.Task[None]] = set()
+        self._follows_members = False
+        self._home = self._connect(self._endpoint)
+        self._members = MemberConnections(
+            self._connect, MemberSelection(self._options.instance), lambda: self._endpoint
+        )
         self.metrics = AgentMetrics(
             lambda: [one.link.session for one in self.sessions()],
             self._services,
@@ -127,11 +131,13 @@ class Agent:
 
     async def run(self) -> None:
         """Keep connections to the server until this is cancelled."""
-        self._keep_connections()
+        self._home.keep(self._config.server.connections)
+        self._follows_members = True
         try:
             # Forever, until the task is cancelled.
             await self._loop.create_future()
         finally:
+            self._follows_members = False
             for task in self._running:
                 task.cancel()
 
@@ -164,7 +170,7 @@ class Agent:
                 successors = self._successors(config, endpoint)
                 for connection in successors:
                     undo.callback(connection.give_up)
-                await _succeed([one for one in successors if one.is_established], endpoint)
+                await succeed([one for one in successors if one.is_established], endpoint)
             if "logging" in changes.sections:
                 logs.configure(config.logging)
                 undo.callback(logs.configure, self._config.logging)
@@ -185,13 +191,15 @@ class Agent:
         """Make the sessions with another server, or with another certificate, current."""
         _log_proxy(endpoint)
         self.renewal = _renewal(self._config)
-        for connection in self.connections:
+        for connection in self._home.all:
             if connection not in successors and not connection.retired:
                 connection.retire()
         fresh = [one.fresh.workers for one in successors if one.fresh is not None]
-        self._workers = self._told_workers = fresh[0] if fresh else self._workers
-        self._keep_connections()
+        if fresh:
+            self._home.set_workers(fresh[0])
+        self._home.keep(self._config.server.connections)
         await asyncio.gather(*(connection.hand_over() for connection in successors))
+        await self._members.replace_sessions(self._config.server, or_retire=True)
 
     def status(self) -> AgentStatus:
         """Return the agent's state, its sessions and its services."""
@@ -214,6 +222,7 @@ class Agent:
                 for session in sessions
             ],
             services=services_status(self._services.all, refused),
+            members=self._members.status(),
         )
 
     async def drain(self) -> None:
@@ -255,41 +264,29 @@ class Agent:
 
     # ---- connections
 
-    def _keep_connections(self) -> None:
-        """Keep the configured number of connections to each worker: retire some, or add some."""
-        count = self._config.server.connections
-        wanted = [(worker, number) for worker in range(self._workers) for number in range(count)]
-        kept = set()
-        for connection in self.connections:
-            if connection.retired:
-                continue
-            if (connection.worker, connection.number) in wanted:
-                kept.add((connection.worker, connection.number))
-            else:
-                connection.retire()
-        for worker, number in wanted:
-            if (worker, number) in kept:
-                continue
-            connection = TunnelConnection(
-                number,
-                self._endpoint,
-                back_off=self._back_off,
-                worker=worker,
-                new_session=self._new_session,
-                tasks=self._tasks,
-                drain_timeout=self._config.hot_reload.drains_for,
-                before_dialling=self._before_dialling,
-                allows_more=lambda: any(one.allows_more for one in self.sessions()),
-            )
-            self.connections.append(connection)
-            task = self._tasks.supervise(
-                connection.run, f"connection {number + 1} to worker {worker}"
-            )
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+    @property
+    def connections(self) -> list[TunnelConnection]:
+        """The connections to the server in the file, and to members."""
+        return [*self._home.all, *self._members.connections]
+
+    def _connect(
+        self, endpoint: ServerEndpoint, *, member_id: str | None = None, first_number: int = 0
+    ) -> ServerConnections:
+        """Return an object for the connections to a server; it has none yet."""
+        return ServerConnections(
+            endpoint,
+            member_id=member_id,
+            first_number=first_number,
+            new_session=self._new_session,
+            tasks=self._tasks,
+            drain_timeout=self._config.hot_reload.drains_for,
+            before_dialling=self._before_dialling,
+            running=self._running,
+        )
 
     def _new_session(
         self,
+        server: ServerConnections,
         endpoint: ServerEndpoint,
         number: int,
         *,
@@ -304,93 +301,42 @@ class Agent:
             endpoint=endpoint,
             renewed=self._renewed,
             lost=lost,
-            workers_known=self._workers_known,
+            workers_known=server.workers_known,
+            expected_server=server.member_id,
             takes_over=takes_over,
         )
-
-    def _workers_known(self, session: ServerSession) -> None:
-        """Keep connections to all workers of the server."""
-        if session.endpoint.same_server(self._endpoint):
-            self._told_workers = session.workers
-            self._follow_workers()
-
-    def _follow_workers(self) -> None:
-        """Follow the number of workers that the server said last, unless that changes too often."""
-        if self._told_workers != self._workers and self._back_off.may_change_workers(
-            self._loop.time()
-        ):
-            self._workers = self._told_workers
-            if self._back_off.workers_change_often:
-                _log.warning(
-                    "the server's number of workers changes again and again: several servers may"
-                    " share its address",
-                    workers=self._workers,
-                )
-            self._keep_connections()
 
     def _successors(self, config: AgentConfig, endpoint: ServerEndpoint) -> list[TunnelConnection]:
         """Return the connections whose sessions get a successor at this endpoint.
 
         The workers of another server are not known yet, except for the first one.
         """
-        workers = self._workers if self._endpoint.same_server(endpoint) else 1
+        workers = self._home.workers if self._endpoint.same_server(endpoint) else 1
         return [
             one
-            for one in self.connections
+            for one in self._home.all
             if not one.retired and one.number < config.server.connections and one.worker < workers
         ]
 
-    def _outdated(self) -> list[TunnelConnection]:
-        """Return the connections with a session that was made with an earlier certificate.
-
-        One that has lost its link is not among them: it is replaced when it is back.
-        """
-        return [
-            one
-            for one in self.connections
-            if not one.retired
-            and one.current is not None
-            and one.current.was_established
-            and one.current.link.session.attached
-            and one.current.endpoint is not self._endpoint
-        ]
-
     def _replace_outdated(self, now: float) -> None:
-        """Replace outdated sessions: each worker of the server knows only renewals of its own."""
-        if self._workers > 1 and now >= self._replaces_at and self._outdated():
+        """Replace sessions that were made with an earlier certificate: each server, and each
+        worker, knows only renewals of its own."""
+        is_alone = self._home.workers == 1 and not self._members.connections
+        if is_alone or now < self._replaces_at:
+            return
+        if self._home.outdated or self._members.outdated:
             self._replaces_at = now + REPLACE_PAUSE
             self._tasks.spawn(self._use_new_certificate(), "use the new certificate")
 
     async def _use_new_certificate(self) -> None:
         async with self._replacing:
-            await asyncio.gather(*(self._replace_session(one) for one in self._outdated()))
-
-    async def _replace_session(self, connection: TunnelConnection) -> None:
-        try:
-            await connection.succeed(self._endpoint)
-        except SetupError as error:
-            _log.warning(
-                "a session keeps the previous certificate for now",
-                worker=connection.worker,
-                reason=str(error),
-            )
-            return
-        if connection.retired:
-            connection.give_up()
-        else:
-            await connection.hand_over()
+            await asyncio.gather(self._home.replace_outdated(), self._members.replace_outdated())
 
     def dial(self, endpoint: ServerEndpoint) -> None:
-        """Dial this server from the next session on."""
-        if not endpoint.same_server(self._endpoint):
-            self._back_off = BackOff()
-        self._endpoint = endpoint
-        for connection in self.connections:
-            connection.reconfigure(
-                endpoint,
-                back_off=self._back_off,
-                drain_timeout=self._config.hot_reload.drains_for,
-            )
+        """Dial this server from the next session on, and members as this endpoint says."""
+        self._endpoint, timeout = endpoint, self._config.hot_reload.drains_for
+        self._home.reconfigure(endpoint, drain_timeout=timeout)
+        self._members.reconfigure(drain_timeout=timeout)
 
     def sessions(self) -> list[ServerSession]:
         """Return the sessions of all connections."""
@@ -443,7 +389,7 @@ class Agent:
     def _renewed(self, message: Renewed) -> None:
         """Take the server's answer to a request for a certificate.
 
-        The next session uses the new one; others stay, unless the server has several workers.
+        The next session uses the new one; others stay, unless there are several servers or workers.
         """
         try:
             outcome = self.renewal.store(message)
@@ -466,25 +412,11 @@ class Agent:
             now = self._loop.time()
             self._services.sweep(now)
             self._ask_for_renewal()
-            self._follow_workers()
             self._replace_outdated(now)
-            for connection in self.connections:
-                connection.sweep(now)
-            self.connections = [one for one in self.connections if not one.retired or one.sessions]
-
-
-async def _succeed(connections: Sequence[TunnelConnection], endpoint: ServerEndpoint) -> None:
-    """Get a successor for the session of each connection.
-
-    Raises:
-        SetupError: one failed; those of the others wait for `TunnelConnection.give_up`.
-    """
-    results = await asyncio.gather(
-        *(connection.succeed(endpoint) for connection in connections), return_exceptions=True
-    )
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
+            self._home.sweep(now)
+            self._members.sweep(now)
+            if self._follows_members and not self._replacing.locked():
+                self._members.follow(self._home, self._config.server, now)
 
 
 def _log_proxy(endpoint: ServerEndpoint) -> None:

@@ -86,6 +86,7 @@ class TunnelConnection:
         fresh: a session that is to replace `current`.
         leaving: sessions that were replaced and end their requests.
         retired: the agent keeps fewer connections now; this one dials no more.
+        server_id: id of the server that the last session was with, if it has one.
         problem: the reason why the last attempt to have a session has failed; empty after a
             success.
         handed_over: done when another session has become current, or none will any more.
@@ -118,6 +119,8 @@ class TunnelConnection:
         self.fresh: ServerSession | None = None
         self.leaving: list[ServerSession] = []
         self.retired = False
+        self._ends = False
+        self.server_id: str | None = None
         self.problem = ""
         self._turn = number
         self._direct_return = DirectReturn(
@@ -193,19 +196,26 @@ class TunnelConnection:
         Runs every second.
         """
         if self.current is not None:
+            if self.current.was_established:
+                self.server_id = self.current.server_id
             self.current.sweep(now)
             self._direct_return.sweep(self.current, now)
         for session in self.leaving:
             session.sweep(now)
-            if not session.endpoint.same_server(self._endpoint):
+            if self._ends or not session.endpoint.same_server(self._endpoint):
                 self._end_in_time(session, now)
             if session.released.done() and not session.link.session.streams:
                 session.link.close_session(Code.GOING_AWAY, "a newer session took over")
         self.leaving = [session for session in self.leaving if not session.link.closed.done()]
 
-    def retire(self) -> None:
-        """Accept no further requests; running requests continue."""
-        self.retired = True
+    def retire(self, *, ends: bool = False) -> None:
+        """Accept no further requests; running requests continue.
+
+        Args:
+            ends: they end after `drain_timeout` at the latest, because the agent keeps no session
+                with this server any more.
+        """
+        self.retired, self._ends = True, ends
         self._dial_now.set()
         if self.current is not None:
             self.current.go_away("the agent keeps fewer connections")

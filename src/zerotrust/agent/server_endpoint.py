@@ -5,7 +5,7 @@ import datetime
 import os
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, Self
@@ -70,6 +70,18 @@ class ServerEndpoint:
             transport or TransportSelector(server.transport),
             Proxies.of(server, os.environ),
             make_tls=lambda worker: make_tls(worker=worker),
+        )
+
+    def at(self, address: str) -> Self:
+        """Return another server of the same authority, at `host:port`.
+
+        Its certificate must be for this host, whatever `server_name` says, which is another
+        server's.
+        """
+        return replace(
+            self,
+            locations=(ServerLocation.of(address),),
+            transport=TransportSelector(self.transport.mode),
         )
 
     def location(self, turn: int) -> ServerLocation:

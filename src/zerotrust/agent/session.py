@@ -35,6 +35,8 @@ from zerotrust.tunnel.frames import MAX_PAYLOAD
 from zerotrust.tunnel.messages import (
     ControlMessage,
     Hello,
+    Member,
+    Members,
     Ready,
     Register,
     Registered,
@@ -64,6 +66,7 @@ class ServerSession:
         renewed: called with the server's answer to a request for a certificate.
         lost: called when the session has lost its link and waits for another one.
         workers_known: called with this session when `workers` is known.
+        expected_server: id of the server that must answer; None for the one in the agent's file.
         takes_over: the session replaces another one. Its connection sends READY when that one is
             released; otherwise the session sends READY as soon as it is established.
 
@@ -71,6 +74,8 @@ class ServerSession:
         was_established: the handshake of the session succeeded.
         endpoint: the server that the session is with.
         workers: the number of workers that the server has.
+        server_id: id of the server; None for one that shares no database with others.
+        members: the servers that share its database, as it has told; None before.
         reconnect: connects the session again; set by its connection.
         ends_at: time of the loop at which the connection closes the session, even if streams are
             open; set by its connection.
@@ -93,6 +98,7 @@ class ServerSession:
         renewed: Callable[[Renewed], None],
         lost: Callable[["ServerSession"], None],
         workers_known: Callable[["ServerSession"], None] = lambda _: None,
+        expected_server: str | None = None,
         takes_over: bool = False,
     ) -> None:
         self._services = services
@@ -101,6 +107,7 @@ class ServerSession:
         self._renewed = renewed
         self.lost = lost
         self._workers_known = workers_known
+        self._expected_server = expected_server
         self._takes_over = takes_over
         self._leaving = False
         self._refuses = False
@@ -113,6 +120,8 @@ class ServerSession:
         self.was_established = False
         self.endpoint = endpoint
         self.workers = 1
+        self.server_id: str | None = None
+        self.members: list[Member] | None = None
         self.reconnect: Reconnect | None = None
         self.ends_at = math.inf
         self.said_farewell = False
@@ -208,6 +217,11 @@ class ServerSession:
     # ---- tunnel.session.SessionSink
 
     def established(self, peer: Hello | Welcome) -> None:
+        assert isinstance(peer, Welcome)
+        if self._expected_server not in (None, peer.server):
+            self.link.close_session(Code.GOING_AWAY, "another server was expected here")
+            return
+        self.server_id = peer.server
         self.was_established = True
         _log.info("connected", session=self.link.session.id[:8], software=peer.software)
         for live in self._services.all:
@@ -215,7 +229,6 @@ class ServerSession:
         if not self._takes_over:
             self.link.session.send(Ready())
         self._note_published()
-        assert isinstance(peer, Welcome)
         self.workers = peer.workers or 1
         self._workers_known(self)
 
@@ -260,6 +273,8 @@ class ServerSession:
                 self._registered(message)
             case Renewed():
                 self._renewed(message)
+            case Members():
+                self.members = message.members
 
     def _registered(self, message: Registered) -> None:
         if message.accepted:

@@ -98,6 +98,12 @@ def status(*, config: RunningAgent = AGENT_FILE, as_json: AsJson = False) -> Non
             for one in found.sessions
         )
         show(("SESSION", "SERVER", "STREAMS"), sessions, none="no session with the server")
+        if found.members:
+            members = (
+                (one.address, "connected" if one.connected else one.problem or "connecting")
+                for one in found.members
+            )
+            show(("FURTHER SERVER", "STATE"), members, none="")
         rows = (
             (service.id, ", ".join(service.hosts), *backend)
             for service in found.services

@@ -123,6 +123,39 @@ def status(*, config: Config = SERVER_FILE, socket: Socket = None, as_json: AsJs
 
 
 @app.command()
+def members(
+    *, config: Config = SERVER_FILE, socket: Socket = None, as_json: AsJson = False
+) -> None:
+    """List the servers of one database.
+
+    They are those that have `server.member_addr`. A server that was killed is listed for up to
+    15 s.
+    """
+    from zerotrust.cli.admin_client import connect
+    from zerotrust.cli.tables import moment, show, show_json
+    from zerotrust.model import admin
+
+    found = connect(config, socket).get("/v1/members", admin.MemberList)
+    if as_json:
+        show_json(found)
+        return
+    rows = (
+        (
+            f"{one.id[:8]}{' (this one)' if one.here else ''}",
+            one.address,
+            one.version,
+            moment(one.since),
+        )
+        for one in found.members
+    )
+    show(
+        ("SERVER", "ADDRESS", "VERSION", "SINCE (UTC)"),
+        rows,
+        none="no servers: none has server.member_addr",
+    )
+
+
+@app.command()
 def install(
     *,
     print_unit: Annotated[

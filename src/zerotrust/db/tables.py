@@ -123,3 +123,19 @@ class AuditRow(Base):
     """A JSON object, in the one form that `db.audit` writes."""
     hash: Mapped[str] = mapped_column(String(64))
     """SHA-256 of the previous record's hash and of this record (`db.audit`), in hexadecimal."""
+
+
+class ServerRow(Base):
+    """A server that other servers of this database tell their agents of (`db.servers`)."""
+
+    __tablename__ = "servers"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    """Random hexadecimal digits, kept in the server's `state.dir`."""
+    address: Mapped[str] = mapped_column(String(261))
+    """Where agents reach it, `host:port`."""
+    version: Mapped[str] = mapped_column(String(64))
+    since: Mapped[int]
+    """Time of its first lease without a break."""
+    lease_ends_at: Mapped[int]
+    """Time after which it counts as gone, by the database's clock, as all times of this table."""

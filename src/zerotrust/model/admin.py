@@ -316,6 +316,22 @@ class ServiceList(Model):
     services: list[ServiceView]
 
 
+class MemberInfo(Model):
+    """A server that agents are told of. `here` is True for the one that answers."""
+
+    id: str
+    address: str
+    version: str
+    since: int
+    here: bool
+
+
+class MemberList(Model):
+    """Servers of the same database with an address for agents (`server.member_addr`), by id."""
+
+    members: list[MemberInfo]
+
+
 class ServerStatus(Model):
     """State of the server. `issuer_ends_at` is None if the server cannot issue certificates.
 

@@ -69,8 +69,13 @@ class ServerAddress(Model):
     """Further addresses of the same server, for example over another provider. The agent uses them
     for its other connections, and if `address` does not answer."""
 
+    follow_members: bool = True
+    """Keep sessions with all servers that share the database of this one, as this one names them;
+    at most 8 in all. They must have certificates of `ca_cert` for the host names that are dialled.
+    `false`: only with the addresses in this file."""
+
     connections: int = Field(default=2, ge=1, le=4)
-    """Number of connections to the server. New requests use the best one; the others stand by, so
+    """Number of connections to each server. New requests use the best one; the others stand by, so
     that no request waits for a broken connection."""
 
     transport: Literal["auto", "direct", "websocket"] = "auto"

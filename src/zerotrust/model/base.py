@@ -276,6 +276,22 @@ def _listen(value: str) -> str:
     return value
 
 
+def parse_host_port(value: str) -> str:
+    """Return `host:port` in normalised form; both are required.
+
+    Raises:
+        ValueError: not a host name or IP address with a port from 1 to 65535.
+    """
+    host, port = split_address(value)
+    if not host or not port:
+        raise ValueError(f'"{value}" is not complete; write host:port')
+    return f"{normalise_host(f'[{host}]' if ':' in host else host)}:{port}"
+
+
+HostPort = Annotated[str, AfterValidator(parse_host_port)]
+"""Address of a program that others connect to: `host:port`, in normalised form."""
+
+
 Listen = Annotated[str, AfterValidator(_listen)]
 """Listening address: "127.0.0.1:9443", ":8443" (all interfaces) or "unix:/run/0trust/api.sock"."""
 

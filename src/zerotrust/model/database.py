@@ -54,6 +54,13 @@ class DatabaseConfig(Model):
         return type(self).model_validate({**self.model_dump(), "url": text})
 
     @property
+    def is_for_servers(self) -> bool:
+        """Several servers may share the database."""
+        if self.url is None:
+            return self.url_file is not None
+        return not self.url.get_secret_value().startswith("sqlite")
+
+    @property
     def database(self) -> str:
         """Return the URL of the database. It may contain a password."""
         return f"sqlite:///{self.dir}/state.db" if self.url is None else self.url.get_secret_value()

@@ -7,7 +7,15 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 
 from zerotrust.model.access import Access
 from zerotrust.model.access_log import AccessLog
-from zerotrust.model.base import Duration, HostName, HostPattern, Listen, Model, is_loopback
+from zerotrust.model.base import (
+    Duration,
+    HostName,
+    HostPattern,
+    HostPort,
+    Listen,
+    Model,
+    is_loopback,
+)
 from zerotrust.model.database import Admin, DatabaseConfig, IssuingAuthority
 from zerotrust.model.fields import FieldName
 from zerotrust.model.limits import Limits
@@ -31,6 +39,12 @@ class AgentListenerConfig(Model):
 
     public_addr: str | None = None
     """Address of this server as agents reach it, `host:port`. Join tokens contain it."""
+
+    member_addr: HostPort | None = None
+    """Address at which agents reach this server and no other one, `host:port`, for servers that
+    share a PostgreSQL database. Each tells its agents of all others with this key, and agents keep
+    sessions with each. The host must be a name in `cert_file`. Without it, this server is not
+    announced. See [two servers](../howto/two-servers.md)."""
 
     websocket_hosts: list[HostName] | None = Field(default=None, max_length=16)
     """Host names at which agents may reach this server through Caddy, for networks that let only
@@ -253,7 +267,7 @@ class ServerConfig(Model):
     """Let every agent with a valid certificate serve any host name that no other agent serves at
     that moment. A stolen certificate can then take over host names."""
 
-    state: DatabaseConfig = DatabaseConfig()
+    state: DatabaseConfig = Field(default=DatabaseConfig(), validate_default=True)
     """Storage of agents, grants, tokens and the audit log."""
 
     authority: IssuingAuthority = IssuingAuthority()
@@ -306,6 +320,19 @@ class ServerConfig(Model):
             raise ValueError(
                 f"mode {value.mode}: several workers (server.workers) need a unix socket each: set"
                 " api.listen_addr to unix:/PATH, or server.workers to 1"
+            )
+        return value
+
+    @field_validator("state")
+    @classmethod
+    def _members_share_a_database(
+        cls, value: DatabaseConfig, info: ValidationInfo
+    ) -> DatabaseConfig:
+        server = info.data.get("server")
+        if server is not None and server.member_addr is not None and not value.is_for_servers:
+            raise ValueError(
+                "servers that know each other (server.member_addr) share a PostgreSQL database: set"
+                " url or url_file, or remove server.member_addr"
             )
         return value
 

@@ -46,8 +46,18 @@ class SessionStatus(Model):
     transport: Literal["direct", "websocket"] = "direct"
 
 
+class MemberStatus(Model):
+    """Connections to a server that the agent has learned of. `problem` is empty while connected."""
+
+    address: str
+    connected: bool
+    problem: str = ""
+
+
 class AgentStatus(Model):
     """State of an agent. Without a session, no service is reachable.
+
+    `members` are the servers that the agent's server has told it of, besides those in its file.
 
     `proxy` is the proxy to the server and the setting that names it; empty without a proxy.
     `problem` is the reason why an agent without a session is not connected.
@@ -59,3 +69,4 @@ class AgentStatus(Model):
     problem: str = ""
     sessions: list[SessionStatus]
     services: list[ServiceStatus]
+    members: list[MemberStatus] = []

@@ -49,6 +49,7 @@ from zerotrust.pki.identity import serial_of
 from zerotrust.server.access_section import AccessSection, build_access
 from zerotrust.server.agents.hash_speed import measure_hash_speed
 from zerotrust.server.agents.listener import AgentListener
+from zerotrust.server.agents.member_announcer import MemberAnnouncer
 from zerotrust.server.agents.policy_quota import most_memory
 from zerotrust.server.agents.registry import Registry
 from zerotrust.server.agents.service_registrar import ServiceRegistrar
@@ -63,7 +64,11 @@ from zerotrust.server.identity.authority import Authority, load_authority
 from zerotrust.server.identity.authorization import Authorization
 from zerotrust.server.identity.enrollment_api import EnrollmentEndpoint
 from zerotrust.server.identity.join_tokens import JoinTokens
-from zerotrust.server.identity.server_certificate import websocket_hosts
+from zerotrust.server.identity.membership import Membership, load_server_id
+from zerotrust.server.identity.server_certificate import (
+    log_foreign_member_addr,
+    websocket_hosts,
+)
 from zerotrust.server.identity.worker_slot import (
     ADMIN,
     AGENTS,
@@ -240,6 +245,8 @@ class Server:
             database, authorization=self.authorization, sessions=self.sessions, authority=authority
         )
 
+        self._membership, announcer = _membership(config, database, self.registry, slot)
+
         # The listener for agents, and for machines that join.
         self._enrollment = EnrollmentEndpoint(
             self._enrolls(authority), coalescer=coalescer, tasks=tasks
@@ -256,6 +263,7 @@ class Server:
             resume_timeout=config.server.resume_timeout,
             worker=slot.index,
             workers=slot.count,
+            announcer=announcer,
         )
         self.agent_listener = AgentListener(
             _tls_context(config, authority),
@@ -266,8 +274,10 @@ class Server:
         )
 
         # The proxy API, for requests from Caddy.
-        self._load_shedding = LoadShedding(config.limits)
-        pending = PendingRequests(self.registry, timeout=config.api.hold_timeout)
+        self._load_shedding, pending = (
+            LoadShedding(config.limits),
+            PendingRequests(self.registry, timeout=config.api.hold_timeout),
+        )
         self.registry.subscribe(pending.host_served)
         self.ingress = Ingress(
             self.registry,
@@ -306,6 +316,7 @@ class Server:
             traffic=TrafficHistory(lambda: self.registry.sessions, self.ingress, tasks),
             slot=slot,
             peers=peers,
+            membership=self._membership,
         )
 
         # People, and who may enter; only with the section `access`.
@@ -407,6 +418,10 @@ class Server:
         """
         await self._agent_directory.load()
         self._agent_directory.log_overlaps()
+        if self._membership is not None:
+            await self._membership.look()
+            log_foreign_member_addr(self._config.server)
+            self._tasks.supervise(self._membership.follow, "follow the members")
         await self.access.start()
         async with AsyncExitStack() as undo:
             await self._observers.apply(
@@ -564,6 +579,9 @@ class Server:
             offers_http=_offers_http(config),
             resume_timeout=config.server.resume_timeout,
         )
+        if self._membership is not None:
+            self._membership.reconfigure(config.server.member_addr)
+            log_foreign_member_addr(config.server)
         self._enrollment.reconfigure(self._enrolls(authority))
         self._agent_directory.reconfigure(authority)
         self._join_tokens.reconfigure(config.server)
@@ -676,6 +694,28 @@ async def _listen_plain(
     listener: HttpListener, key: str, address: str, beside: Listening | None
 ) -> Listening:
     return await listener.bind(address, key=key, beside=beside)
+
+
+def _membership(
+    config: ServerConfig, database: Database, registry: Registry, slot: WorkerSlot
+) -> tuple[Membership | None, MemberAnnouncer | None]:
+    """Return the membership, and what tells agents of it; None where servers share no database.
+
+    Raises:
+        StateError: the id of this server can't be read or written.
+    """
+    if not config.state.is_for_servers:
+        return None, None
+    server_id = load_server_id(Path(config.state.dir))
+    announcer = MemberAnnouncer(server_id, lambda: registry.sessions)
+    membership = Membership(
+        database,
+        server_id,
+        address=config.server.member_addr,
+        renews=slot.is_first,
+        changed=announcer.announce,
+    )
+    return membership, announcer
 
 
 def _grants(config: ServerConfig) -> list[tuple[str, str]]:

@@ -19,6 +19,7 @@ ACCESS: Final = "access"
 REPORTS: Final = "reports"
 HEALTH: Final = "health"
 WORKERS: Final = "workers"
+MEMBERS: Final = "members"
 CAPABILITIES: Final = (
     POLICY,
     LISTEN_ON,
@@ -31,6 +32,7 @@ CAPABILITIES: Final = (
     REPORTS,
     HEALTH,
     WORKERS,
+    MEMBERS,
 )
 """Extensions of the first revision that this implementation has (section 3)."""
 
@@ -52,6 +54,7 @@ class FrameType(IntEnum):
     RENEW = 0x15
     RENEWED = 0x16
     HEALTH = 0x17
+    MEMBERS = 0x18
     OPEN = 0x20
     HEAD = 0x21
     DATA = 0x22

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from zerotrust.errors import RemoteProtocolError
-from zerotrust.tunnel.codes import CAPABILITIES, RESUME, VERSION, WORKERS, Code, FrameType
+from zerotrust.tunnel.codes import CAPABILITIES, MEMBERS, RESUME, VERSION, WORKERS, Code, FrameType
 from zerotrust.tunnel.messages import MAX_HELLO_BYTES, Hello, Resume, Welcome, decode
 from zerotrust.tunnel.resume import REPLAY_BYTES
 from zerotrust.tunnel.window import DEFAULT_WINDOW, MAX_UNCONSUMED_BYTES
@@ -40,6 +40,8 @@ class SessionOptions:
         worker: number of the acceptor's worker that the session is for (dialers), or of this worker
             (acceptors).
         workers: number of the acceptor's workers (acceptors).
+        server: id of the acceptor, 32 hexadecimal digits; empty where it shares no database
+            (acceptors).
     """
 
     software: str = ""
@@ -57,6 +59,7 @@ class SessionOptions:
     connection: int = 0
     worker: int = 0
     workers: int = 1
+    server: str = ""
 
 
 def hello(options: SessionOptions, resume: Resume | None = None) -> bytes:
@@ -96,6 +99,7 @@ def welcome(
         resumed=received is not None,
         received=received or 0,
         workers=options.workers if options.workers > 1 else None,
+        server=options.server or None if MEMBERS in capabilities else None,
     ).encode()
 
 

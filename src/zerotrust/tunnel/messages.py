@@ -12,7 +12,7 @@ from pydantic import (
 )
 
 from zerotrust.errors import RemoteProtocolError
-from zerotrust.model.base import parse_service_host
+from zerotrust.model.base import parse_host_port, parse_service_host
 from zerotrust.model.workers import MAX_WORKERS
 from zerotrust.tunnel.binary import MAX_REASON_BYTES, printable
 from zerotrust.tunnel.codes import FrameType
@@ -21,6 +21,8 @@ MAX_HELLO_BYTES: Final = 4096
 MAX_TEXT: Final = 128
 MAX_UNHEALTHY: Final = 8
 """Upstreams that a message about a service's health names."""
+MAX_MEMBERS: Final = 64
+"""Servers that a message about members names."""
 
 
 class Message(BaseModel):
@@ -63,6 +65,7 @@ Host = Annotated[
 
 
 SessionId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+ServerId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 Secret = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, lt=2**64)]
 UpstreamCount = Annotated[int, Field(ge=0, lt=2**31)]
@@ -114,6 +117,8 @@ class Welcome(Message):
     """Number of counted frames that the acceptor has received, if the session was resumed."""
     workers: int | None = Field(default=None, ge=1, le=MAX_WORKERS)
     """Number of the acceptor's workers; 1 if it is missing."""
+    server: ServerId | None = None
+    """Id of the acceptor among the servers of its database; MEMBERS follows."""
 
 
 class ControlMessage(Message):
@@ -201,6 +206,22 @@ class ServiceHealth(ControlMessage):
         return self
 
 
+class Member(Message):
+    """A server that the agent shall keep sessions with."""
+
+    id: ServerId
+    address: Annotated[str, Field(max_length=261), AfterValidator(parse_host_port)]
+    """`host:port`. The host must be a name in the server's certificate."""
+
+
+class Members(ControlMessage):
+    """All servers that share the acceptor's database, the acceptor too."""
+
+    frame_type = FrameType.MEMBERS
+
+    members: list[Member] = Field(max_length=MAX_MEMBERS)
+
+
 class Unregister(ControlMessage):
     """A service that the agent no longer offers."""
 
@@ -223,6 +244,6 @@ AGENT_MESSAGES: Final[dict[int, type[ControlMessage]]] = {
 }
 """Messages that agents send, by frame type."""
 SERVER_MESSAGES: Final[dict[int, type[ControlMessage]]] = {
-    message.frame_type: message for message in (Registered, Renewed)
+    message.frame_type: message for message in (Registered, Renewed, Members)
 }
 """Messages that servers send, by frame type."""

@@ -40,6 +40,7 @@ from zerotrust.tunnel.codes import (
     HEALTH,
     INTERIM,
     LARGE_HEADS,
+    MEMBERS,
     MORE,
     RENEWAL,
     REPORTS,
@@ -85,6 +86,7 @@ _NEEDS: Final = {
     int(FrameType.RENEW): RENEWAL,
     int(FrameType.RENEWED): RENEWAL,
     int(FrameType.HEALTH): HEALTH,
+    int(FrameType.MEMBERS): MEMBERS,
 }
 """Capability that a message needs."""
 

@@ -67,6 +67,16 @@ def test_the_web_server_of_an_address(
     assert ServerLocation.of(address, **keys).web_server == web_server
 
 
+def test_another_server_of_the_authority_is_dialled_by_its_own_name() -> None:
+    home = endpoint_of("a.example")
+    other = home.at("[fd00::1]:9")
+    assert other.locations == (ServerLocation.of("[fd00::1]:9"),)
+    assert other.location(0).server_name == "fd00::1"
+    assert (other.tls, other.proxies) == (home.tls, home.proxies)
+    assert other.transport is not home.transport, "the way that works may be another one"
+    assert not other.same_server(home)
+
+
 def test_the_same_server_has_an_address_in_common() -> None:
     former, latter = endpoint_of("a.example", "b.example"), endpoint_of("b.example")
     assert former.same_server(latter) and not endpoint_of("a.example").same_server(latter)

@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 
 from zerotrust.cli.main import status
-from zerotrust.model.status import AgentStatus, ServiceStatus, SessionStatus, UpstreamStatus
+from zerotrust.model.status import (
+    AgentStatus,
+    MemberStatus,
+    ServiceStatus,
+    SessionStatus,
+    UpstreamStatus,
+)
 
 
 def test_the_agent_with_every_option_and_its_reload(
@@ -100,6 +106,10 @@ def test_status_of_an_agent(
             ServiceStatus(id="web", hosts=["a.example", "b.example"], upstreams=upstreams),
             ServiceStatus(id="www", hosts=["*.example"], upstreams=[], redirect_to="a.example"),
         ],
+        members=[
+            MemberStatus(address="two.example:8443", connected=True),
+            MemberStatus(address="three.example:8443", connected=False, problem="no answer"),
+        ],
     )
 
     async def request_status(path: Path) -> AgentStatus:
@@ -114,6 +124,9 @@ def test_status_of_an_agent(
         "home: connected, version 9",
         "SESSION SERVER STREAMS",
         "0123abcd 192.0.2.7:8443 3",
+        "FURTHER SERVER STATE",
+        "two.example:8443 connected",
+        "three.example:8443 no answer",
         "SERVICE HOSTS BACKEND STATE REQUESTS",
         "web a.example, b.example 10.0.0.1:80 unhealthy 0",
         "www *.example redirect to a.example - -",

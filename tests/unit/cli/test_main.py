@@ -223,7 +223,7 @@ def test_the_packages_of_the_server_are_those_of_its_extra() -> None:
 def test_each_package_is_declared_for_the_rooms_that_import_it() -> None:
     found = set(imports())
     extras = PROJECT["optional-dependencies"]
-    optional = modules(extras["geo"]) | modules(extras["otel"])
+    optional = modules(extras["geo"]) | modules(extras["otel"]) | modules(extras["postgresql"])
     declared = modules(PROJECT["dependencies"]) | cli.SERVER_PACKAGES | optional
     assert {top for _, top in found} == declared
     assert {room for room, top in found if top in cli.SERVER_PACKAGES} <= SERVER_ROOMS

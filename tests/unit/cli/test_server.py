@@ -15,6 +15,7 @@ from zerotrust.cli import systemd
 from zerotrust.cli.main import status
 from zerotrust.cli.systemd import SERVER, SystemdService
 from zerotrust.server.identity.accepted_config import AcceptedConfig, ConfigText
+from zerotrust.server.identity.membership import MemberServer
 from zerotrust.server.identity.worker_slot import VARIABLE, WorkerSlot
 
 
@@ -86,6 +87,24 @@ def test_status_of_a_server(ask: Ask, server: DirectoryServer) -> None:
     assert said == {"SERVER": "HEALTHY", "sessions": "1", "streams": str(HOME.stream_count)}
     found = json.loads(ask("server", "status", "--json")[1])
     assert (found["agents"], found["sessions"], found["streams"]) == (1, 1, HOME.stream_count)
+
+
+def test_the_servers_of_one_database(ask: Ask, server: DirectoryServer) -> None:
+    assert ask("server", "members") == (0, "no servers: none has server.member_addr\n", "")
+    server.membership.members = (
+        MemberServer("a" * 32, "one.example.com:8443", "1.0", 1_800_000_000),
+        MemberServer("b" * 32, "two.example.com:8443", "1.1", 1_800_000_000),
+    )
+    _, out, _ = ask("server", "members")
+    assert [line.split()[:3] for line in out.splitlines()[1:]] == [
+        ["aaaaaaaa", "(this", "one)"],
+        ["bbbbbbbb", "two.example.com:8443", "1.1"],
+    ]
+    said = json.loads(ask("server", "members", "--json")[1])["members"]
+    assert [(one["address"], one["here"]) for one in said] == [
+        ("one.example.com:8443", True),
+        ("two.example.com:8443", False),
+    ]
 
 
 def test_a_server_that_does_not_answer_is_not_healthy(

@@ -553,8 +553,11 @@ services:
 
 ROOT = Path(__file__).parents[3]
 REFERENCE = ROOT / "examples" / "reference"
+TWO_SERVERS = ROOT / "examples" / "two-servers"
 EXAMPLES = sorted(
-    path for path in (ROOT / "examples").iterdir() if path.is_dir() and path != REFERENCE
+    path
+    for path in (ROOT / "examples").iterdir()
+    if path.is_dir() and path not in (REFERENCE, TWO_SERVERS)
 )
 
 
@@ -584,6 +587,18 @@ def test_the_examples_load_and_have_a_page(folder: Path, tmp_path: Path) -> None
     assert f"examples/{folder.name}" in page
     assert f"`{config.declared_id}`" in page
     assert f"({name}.md)" in (ROOT / "docs" / "howto" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_example_with_two_servers_loads(number: int, tmp_path: Path) -> None:
+    (url := tmp_path / "database-url").touch(0o600)
+    url.write_text("postgresql://zerotrust@database/zerotrust")
+    file = Path(shutil.copy(TWO_SERVERS / f"server-{number}" / "server.yaml", tmp_path))
+    loaded = load_server(file)
+    assert loaded.warnings == ()
+    assert loaded.config.server.member_addr == f"server-{number}.example.com:8443"
+    agent = load_agent(TWO_SERVERS / f"agent-{number}" / "agent.yaml").config
+    assert agent.declared_id == f"agent-{number}"
 
 
 VARIABLES = ("ZERO_TRUST_SERVER", "SERVER_ADDRESS", "SERVER_PORT")

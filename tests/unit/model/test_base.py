@@ -17,6 +17,7 @@ from zerotrust.model.base import (
     is_pattern,
     normalise_host,
     parse_duration,
+    parse_host_port,
     parse_pattern,
     patterns_of,
     split_address,
@@ -307,6 +308,31 @@ def test_any_text_is_an_address_or_a_value_error(text: str) -> None:
     except ValueError:
         return
     assert 0 <= port <= 65535
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("Tunnel.Example.com.:8443", "tunnel.example.com:8443"),
+        ("[::0001]:1", "[::1]:1"),
+        ("203.0.113.7:65535", "203.0.113.7:65535"),
+        ("bücher.example:1", "xn--bcher-kva.example:1"),
+    ],
+)
+def test_an_address_to_connect_to_has_one_form(text: str, address: str) -> None:
+    assert parse_host_port(text) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", ":8443", "host", "host:0", "host:65536", "a b:1", "http://host:1", "*.host:1"),
+        *("::1:1", "[fe80::1%eth0]:1", "user@host:1", "host:1/path"),
+    ],
+)
+def test_an_address_to_connect_to_is_host_and_port(text: str) -> None:
+    with pytest.raises(ValueError):
+        parse_host_port(text)
 
 
 def test_listening_addresses() -> None:

@@ -110,3 +110,24 @@ def test_the_number_of_workers() -> None:
     assert ServerConfig().server.worker_count == 1
     assert AgentListenerConfig(workers=3).worker_count == 3
     assert AgentListenerConfig(workers="auto").worker_count >= 1
+
+
+@pytest.mark.parametrize(
+    ("state", "shared"),
+    [
+        ({"url": "postgresql://0trust@db/0trust"}, True),
+        ({"url_file": "url"}, True),
+        ({"url": "sqlite:////state.db"}, False),
+        ({}, False),
+        (None, False),
+    ],
+)
+def test_members_share_a_database(state: dict[str, str] | None, shared: bool) -> None:
+    sections = {} if state is None else {"state": state}
+    server = {"member_addr": "One.example.com:8443"}
+    if not shared:
+        with pytest.raises(ValidationError, match="share a PostgreSQL database"):
+            ServerConfig.model_validate({"server": server, **sections})
+        return
+    config = ServerConfig.model_validate({"server": server, **sections})
+    assert config.server.member_addr == "one.example.com:8443"

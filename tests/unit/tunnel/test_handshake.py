@@ -14,7 +14,7 @@ from tests.support.tunnel import (
     server,
 )
 from zerotrust.tunnel.binary import pack_reason
-from zerotrust.tunnel.codes import CAPABILITIES, WORKERS, Code, FrameType
+from zerotrust.tunnel.codes import CAPABILITIES, MEMBERS, WORKERS, Code, FrameType
 from zerotrust.tunnel.frames import encode
 from zerotrust.tunnel.messages import Hello, Welcome, decode
 from zerotrust.tunnel.session import Phase, SessionOptions
@@ -146,6 +146,18 @@ def test_phase() -> None:
     owner.session.close(Code.NO_ERROR)
     phases.append(owner.session.phase)
     assert phases == [Phase.HANDSHAKE, Phase.OPEN, Phase.CLOSED]
+
+
+def test_an_acceptor_among_others_says_who_it_is() -> None:
+    options = SessionOptions(server="ab" * 16)
+    found = joined(server_options=options).agent.peer
+    assert isinstance(found, Welcome) and found.server == "ab" * 16
+    older = SessionOptions(capabilities=tuple(one for one in CAPABILITIES if one != MEMBERS))
+    for told in (
+        joined(server_options=options, agent_options=older).agent.peer,
+        joined().agent.peer,
+    ):
+        assert isinstance(told, Welcome) and told.server is None
 
 
 def test_a_session_is_for_one_worker_of_the_acceptor() -> None:

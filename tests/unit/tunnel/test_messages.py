@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from zerotrust.errors import RemoteProtocolError
 from zerotrust.tunnel.binary import MAX_REASON_BYTES
 from zerotrust.tunnel.messages import (
+    MAX_MEMBERS,
     Hello,
+    Members,
     Message,
     Register,
     Registered,
@@ -18,7 +20,15 @@ from zerotrust.tunnel.messages import (
     decode,
 )
 
-KINDS: list[type[Message]] = [Hello, Welcome, Register, Registered, ServiceHealth, Unregister]
+KINDS: list[type[Message]] = [
+    Hello,
+    Welcome,
+    Register,
+    Registered,
+    ServiceHealth,
+    Members,
+    Unregister,
+]
 HELLO = {"versions": [1], "window": 65536, "max_streams": 100}
 visible = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=128)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -153,6 +163,33 @@ def test_hello_has_limits(change: dict[str, Any]) -> None:
 )
 def test_register_has_limits(change: dict[str, Any]) -> None:
     assert refused(Register, {"id": "a", "hosts": ["a"], **change}).startswith("REGISTER ")
+
+
+def member(**change: Any) -> dict[str, Any]:
+    return {"id": "0" * 32, "address": "One.example.com:8443", **change}
+
+
+def test_members_come_in_normalised_form() -> None:
+    (found,) = decode(Members, json.dumps({"members": [member(later=1)]}).encode()).members
+    assert (found.id, found.address) == ("0" * 32, "one.example.com:8443")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        [member()] * (MAX_MEMBERS + 1),
+        [member(id="0" * 31)],
+        [member(id="G" * 32)],
+        [{"id": "0" * 32}],
+        *([member(address=text)] for text in ("", "a", ":1", "a:0", "a:65536", "a/b:1", "a b:1")),
+        [member(address="unix:/run/docker.sock")],
+        [member(address="a" * 260 + ":1")],
+        [member(address=1)],
+        None,
+    ],
+)
+def test_members_have_limits(told: Any) -> None:
+    assert refused(Members, {"members": told}).startswith("MEMBERS ")
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from zerotrust.tunnel.frames import MAX_PAYLOAD, MAX_STREAM_ID, encode
 from zerotrust.tunnel.messages import (
     ControlMessage,
     Hello,
+    Members,
     Ready,
     Register,
     Registered,
@@ -82,6 +83,8 @@ def test_services_are_registered_and_answered() -> None:
         (False, Registered(id="web")),
         (False, Renewed(reason="no")),
         (False, Renew(csr="-")),
+        (True, Members(members=[])),
+        (False, Members(members=[])),
     ],
 )
 def test_a_message_for_the_other_end_or_without_its_capability_breaks_the_protocol(

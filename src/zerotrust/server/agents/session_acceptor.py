@@ -10,12 +10,13 @@ from zerotrust.net.tasks import Tasks
 from zerotrust.net.tunnel import TunnelLink
 from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.pki.identity import Identity, identity
+from zerotrust.server.agents.member_announcer import MemberAnnouncer
 from zerotrust.server.agents.registry import Registry
 from zerotrust.server.agents.service_registrar import ServiceRegistrar
 from zerotrust.server.agents.session import AgentSession, RenewCertificate
 from zerotrust.server.identity.authorization import Authorization
 from zerotrust.telemetry import logs
-from zerotrust.tunnel.codes import CAPABILITIES, CONNECTIONS, RENEWAL, RESUME, Code
+from zerotrust.tunnel.codes import CAPABILITIES, CONNECTIONS, MEMBERS, RENEWAL, RESUME, Code
 from zerotrust.tunnel.messages import ControlMessage, Hello, Resume, Welcome
 from zerotrust.tunnel.session import SessionOptions
 from zerotrust.tunnel.stream import Stream, StreamSink
@@ -42,6 +43,7 @@ class SessionAcceptor:
         resume_timeout: seconds for which a session waits for another link; 0 turns resumption off.
         worker: number of this process among those of the server.
         workers: number of these processes.
+        announcer: tells agents of the other servers; None where this one shares no database.
 
     Attributes:
         options: the options of each new session.
@@ -61,8 +63,10 @@ class SessionAcceptor:
         resume_timeout: float = 60.0,
         worker: int = 0,
         workers: int = 1,
+        announcer: MemberAnnouncer | None = None,
     ) -> None:
         self._worker, self._workers = worker, workers
+        self._announcer = announcer
         self._registry = registry
         self._registrar = registrar
         self._authorization = authorization
@@ -88,12 +92,15 @@ class SessionAcceptor:
         left_out = {RENEWAL} if renew_certificate is None else set()
         if not resume_timeout:
             left_out.add(RESUME)
+        if self._announcer is None:
+            left_out.add(MEMBERS)
         self.options = SessionOptions(
             software=f"0trust/{__version__}",
             capabilities=tuple(name for name in CAPABILITIES if name not in left_out),
             resume_timeout=resume_timeout,
             worker=self._worker,
             workers=self._workers,
+            server="" if self._announcer is None else self._announcer.server_id,
         )
 
     def accept(self) -> TunnelLink:
@@ -122,6 +129,8 @@ class SessionAcceptor:
         )
         self._registry.add(session)
         link.session.set_sink(session)
+        if self._announcer is not None:
+            self._announcer.tell(session)
         _log.info(
             "agent connected",
             agent=session.agent,

@@ -9,6 +9,7 @@ from zerotrust.model.server import AgentListenerConfig
 from zerotrust.pki import ca_directory
 from zerotrust.pki.chain_verification import anchor
 from zerotrust.pki.join_token import JoinToken, fingerprint
+from zerotrust.server.identity.server_certificate import names_host
 
 
 class JoinTokens:
@@ -46,7 +47,7 @@ class JoinTokens:
         if not host or not port:
             raise EnrollmentError(f'"{given}" is not an address of this server; write host:port')
         host, warnings = host.lower().rstrip("."), []
-        if not any(_matches(name, host) for name in names):
+        if not any(names_host(name, host) for name in names):
             known = ", ".join(names) or "no name"
             warnings.append(
                 f"the server's certificate is for {known}, not for {host}: agents will refuse it"
@@ -75,11 +76,6 @@ def _is_public(name: str) -> bool:
         return not ipaddress.ip_address(name).is_loopback
     except ValueError:
         return name != "localhost" and not name.startswith("*.")
-
-
-def _matches(name: str, host: str) -> bool:
-    """Return True where a certificate's name covers a host (RFC 9525 s6.3)."""
-    return name.lower() in (host, f"*.{host.partition('.')[2]}")
 
 
 def _bracketed(host: str) -> str:

@@ -8,10 +8,13 @@ from cryptography import x509
 
 from zerotrust.model.base import is_address, normalise_host, split_address
 from zerotrust.model.server import AgentListenerConfig
-from zerotrust.pki import csr, key_pair_files, keys, renewal_time
+from zerotrust.pki import ca_directory, csr, key_pair_files, keys, renewal_time
 from zerotrust.pki.ca_directory import load_certificates
 from zerotrust.pki.chain_verification import is_ours
 from zerotrust.pki.issuer import Issuer, ServerNames
+from zerotrust.telemetry import logs
+
+_log = logs.logger("identity")
 
 
 class ServerCertificate:
@@ -68,6 +71,30 @@ def websocket_hosts(config: AgentListenerConfig) -> frozenset[str]:
             hosts.add(normalise_host(name))
     # Caddy may order a certificate for each of them, which authorities refuse for many addresses.
     return frozenset(host for host in hosts if not is_address(host))
+
+
+def names_host(name: str, host: str) -> bool:
+    """Return True where a certificate's name covers a host (RFC 9525 s6.3)."""
+    return name.lower() in (host, f"*.{host.partition('.')[2]}")
+
+
+def log_foreign_member_addr(config: AgentListenerConfig) -> None:
+    """Log a warning if the server's certificate is not for `member_addr`.
+
+    Raises:
+        PkiError: the certificate can't be read.
+    """
+    if config.member_addr is None:
+        return
+    host = split_address(config.member_addr)[0]
+    names = ca_directory.describe_file(Path(config.cert_file)).names
+    if not any(names_host(name, host) for name in names):
+        _log.warning(
+            "server.member_addr: the server's certificate is not for this host: agents that learn"
+            " of it refuse this server",
+            host=host,
+            certificate=", ".join(names) or "no name",
+        )
 
 
 def _names(certificate: x509.Certificate) -> ServerNames:

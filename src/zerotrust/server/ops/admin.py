@@ -86,6 +86,7 @@ class AdminChannel:
         commands = self._commands
         table: Endpoints = {
             ("GET", "/v1/status"): (admin.NoParameters, commands.status),
+            ("GET", "/v1/members"): (admin.NoParameters, commands.members),
             ("GET", "/v1/doctor"): (admin.NoParameters, self._doctor),
             ("GET", "/v1/tokens"): (admin.NoParameters, commands.tokens),
             ("POST", "/v1/tokens/create"): (admin.CreateTokenRequest, commands.create_token),

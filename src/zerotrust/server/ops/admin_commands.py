@@ -19,6 +19,7 @@ from zerotrust.server.agents.session_control import SessionControl
 from zerotrust.server.identity.agent_directory import AgentDirectory
 from zerotrust.server.identity.audit import Audit
 from zerotrust.server.identity.join_tokens import JoinTokens
+from zerotrust.server.identity.membership import Membership
 from zerotrust.server.ops import admin_views
 from zerotrust.server.ops.access_parts import AccessParts
 from zerotrust.server.ops.capture_admin import CaptureAdmin
@@ -52,6 +53,7 @@ class AdminCommands:
         connections: ConnectionAdmin,
         captures: CaptureAdmin,
         traffic: TrafficHistory,
+        membership: Membership | None = None,
     ) -> None:
         self.services = services
         self.connections = connections
@@ -61,6 +63,7 @@ class AdminCommands:
         self._sessions = sessions
         self._audit = audit
         self._join_tokens = join_tokens
+        self._membership = membership
         self._started_at = int(time.time())
 
     # ---- tokens
@@ -234,6 +237,16 @@ class AdminCommands:
             hosts=self.services.hosts,
             offline=self.services.offline[:MAX_OFFLINE],
             overloads=self.services.overloads,
+        )
+
+    async def members(self, _asked: admin.NoParameters, _actor: str) -> admin.MemberList:
+        """Return the servers that agents are told of; none where servers share no database."""
+        membership = self._membership
+        if membership is None:
+            return admin.MemberList(members=[])
+        own = membership.server_id
+        return admin.MemberList(
+            members=[admin_views.member(one, here=one.id == own) for one in membership.members]
         )
 
     def live_agents(self) -> Hashable:

@@ -16,6 +16,7 @@ from zerotrust.enrollment.queries import AgentSummary
 from zerotrust.errors import StateError
 from zerotrust.model import admin
 from zerotrust.server.agents.session import AgentSession
+from zerotrust.server.identity.membership import MemberServer
 
 
 def agent(
@@ -43,6 +44,13 @@ def agent(
         certificate_ends_at=max(ends, default=None),
         hosts=hosts,
         sessions=[session(one) for one in sessions],
+    )
+
+
+def member(one: MemberServer, *, here: bool) -> admin.MemberInfo:
+    """Return the view of a server; `here` for the one that answers."""
+    return admin.MemberInfo(
+        id=one.id, address=one.address, version=one.version, since=one.since, here=here
     )
 
 

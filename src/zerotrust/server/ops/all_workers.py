@@ -11,6 +11,7 @@ from zerotrust.errors import NotFound
 from zerotrust.model import admin
 from zerotrust.model import traffic_admin as views
 from zerotrust.server.agents.session import AgentSession
+from zerotrust.server.identity.membership import Membership
 from zerotrust.server.identity.worker_slot import WorkerSlot
 from zerotrust.server.ops.admin_commands import AdminCommands
 from zerotrust.server.ops.capture_admin import CaptureAdmin
@@ -126,6 +127,7 @@ def build_commands(
     captures: CaptureAdmin,
     slot: WorkerSlot,
     peers: WorkerPeers | None,
+    membership: Membership | None = None,
 ) -> tuple[AdminCommands, AdminCommands]:
     """Return the commands about the whole server, and those about this process alone.
 
@@ -134,6 +136,7 @@ def build_commands(
         captures: captures of this process.
         live: returns the sessions of this process.
         peers: the other workers; None without any.
+        membership: the servers that share the database; None where it is for one server.
     """
     audit = parts[2]
     own = AdminCommands(
@@ -141,12 +144,18 @@ def build_commands(
         connections=ConnectionAdmin(live, audit, slot=slot),
         traffic=traffic,
         captures=captures,
+        membership=membership,
     )
     if peers is None:
         return own, own
     connections = AllWorkersConnections(live, audit, slot=slot, peers=peers)
     return AllWorkersCommands(
-        *parts, connections=connections, traffic=traffic, captures=captures, peers=peers
+        *parts,
+        connections=connections,
+        traffic=traffic,
+        captures=captures,
+        membership=membership,
+        peers=peers,
     ), own
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from structlog.testing import capture_logs
 
 from tests.support.authorities import ForeignCertificate
 from zerotrust.errors import PkiError
@@ -14,7 +15,11 @@ from zerotrust.model.server import AgentListenerConfig
 from zerotrust.pki import ca_directory, keys
 from zerotrust.pki.issuer import ServerNames
 from zerotrust.pki.renewal_time import EARLIEST, LATEST
-from zerotrust.server.identity.server_certificate import ServerCertificate, websocket_hosts
+from zerotrust.server.identity.server_certificate import (
+    ServerCertificate,
+    log_foreign_member_addr,
+    websocket_hosts,
+)
 
 LENGTH = timedelta(days=30)
 
@@ -102,3 +107,18 @@ def test_the_names_for_websockets(authority: Path) -> None:
     assert websocket_hosts(named) == {"a.example.com"}
     with pytest.raises(PkiError):
         websocket_hosts(AgentListenerConfig(cert_file="missing"))
+
+
+@pytest.mark.parametrize(
+    ("address", "warned"),
+    [(None, False), ("localhost:1", False), ("127.0.0.1:1", False), ("other.example.com:1", True)],
+)
+def test_a_member_address_that_the_certificate_does_not_name(
+    tmp_path: Path, address: str | None, warned: bool
+) -> None:
+    ca_directory.create_authority(tmp_path)
+    ca_directory.issue_server(tmp_path, "server", ServerNames(dns=["localhost"], ip=["127.0.0.1"]))
+    config = AgentListenerConfig(cert_file=str(tmp_path / "server.crt"), member_addr=address)
+    with capture_logs() as logs:
+        log_foreign_member_addr(config)
+    assert [log["host"] for log in logs] == (["other.example.com"] if warned else [])
