@@ -151,6 +151,7 @@ SAME_CONCEPT = {
     "status": "status of an agent, its model",
     "tables": "tables of the database, tables in the terminal",
     "tokens": "rows, decisions, commands",
+    "traffic_admin": "the API of the server about traffic, its models",
     "users": "decisions, commands",
     "tracing": "settings, the tracer",
 }

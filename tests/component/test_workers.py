@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 from websockets.asyncio.client import ClientConnection
 
+from benchmarks.lab.administrator import administrator_cookie
 from tests.support import cpu_quota, metrics
 from tests.support.ports import free_port
 from tests.support.steady_load import APP, RATE, Load, closed_with
@@ -175,6 +176,42 @@ async def test_a_token_is_good_and_revoked_at_all_workers(
         late = max(*times(0, 200), *times(1, 200)) - revoked_at
         measured(f"the last good request came {late:.2f} s after the token was revoked")
         assert late < PROMISED
+
+
+async def test_a_dashboard_shows_all_workers(tmp_path: Path) -> None:
+    access = {
+        "auth_host": "auth.localhost",
+        "admin_host": "admin.localhost",
+        "admins": [{"group": "admins"}],
+        "rules": [{"hosts": [APP, WS], "allow": "anyone"}],
+    }
+    cookie = await administrator_cookie(tmp_path / "s" / "state", access)
+    async with workers_stack(tmp_path, sections={"access": access}) as stack:
+
+        async def page(path: str) -> str:
+            fields = (("Cookie", cookie.removeprefix("Cookie: ")),)
+            answer = await stack.caddy.get("admin.localhost", path, *fields)
+            assert answer.status == 200, answer
+            return answer.body.decode()
+
+        sockets = await open_sockets(stack)
+        for number in range(4):
+            assert (await stack.caddy.get(APP, f"/bytes/{number + 1}")).status == 200
+        shown = await page(f"/requests?agent=agent-1&service={APP}")
+        assert all(f"{APP}/bytes/{number + 1}<" in shown for number in range(4))
+        assert f"/requests?agent=agent-1&amp;service={APP}" in await page("/requests")
+        for row in (await stack.admin("GET", "/v1/connections"))["connections"]:
+            assert row["path"] in sockets
+            assert f"{WS}{row['path']}<" in await page(f"/connections/show?id={row['id']}")
+
+        async def says(*, missing: bool) -> bool:
+            return ("A worker does not answer" in await page("/")) is missing
+
+        socket = stack.folder / "state" / "worker-1.sock"
+        socket.rename(hidden := socket.with_suffix(".hidden"))
+        await eventually(lambda: says(missing=True), "a page says that a worker is missing", 20)
+        hidden.rename(socket)
+        await eventually(lambda: says(missing=False), "no page says that a worker is missing", 20)
 
 
 async def all_refused(statuses: Callable[[], Awaitable[set[int]]]) -> bool:

@@ -34,6 +34,7 @@ from zerotrust.server.ops.admin_commands import AdminCommands
 from zerotrust.server.ops.capture_admin import CaptureAdmin
 from zerotrust.server.ops.connection_admin import ConnectionAdmin
 from zerotrust.server.ops.service_admin import ServiceAdmin
+from zerotrust.server.ops.traffic_admin import TrafficAdmin
 from zerotrust.server.ops.traffic_history import TrafficHistory
 from zerotrust.server.proxy.captures import Captures
 from zerotrust.server.proxy.load_shedding import LoadShedding
@@ -185,9 +186,9 @@ def directory_server(folder: Path, url: str | None = None) -> Iterator[Directory
         database.close()
 
 
-def unobserved(tasks: Tasks) -> TrafficHistory:
-    """Return a history of traffic to which no ingress gives its requests."""
-    return TrafficHistory(list, SimpleNamespace(observers=()), tasks)
+def unobserved(tasks: Tasks) -> TrafficAdmin:
+    """Return traffic to which no ingress gives its requests."""
+    return TrafficAdmin(TrafficHistory(list, SimpleNamespace(observers=()), tasks))
 
 
 @contextlib.asynccontextmanager

@@ -147,7 +147,7 @@ class AccessService:
         """
         await self.state.load()
         await self.keys.load()
-        self._commands.traffic.turn(on=self.state.access.admin_host is not None)
+        self._commands.traffic.history.turn(on=self.state.access.admin_host is not None)
         for work, name in (
             (self.state.follow, "follow sign-ins"),
             (self.keys.keep_fresh, "maintain identity keys"),
@@ -173,7 +173,7 @@ class AccessService:
             _log.error(
                 "users removed from the file are out here, not in the database", reason=str(error)
             )
-        self._commands.traffic.turn(on=access.admin_host is not None)
+        self._commands.traffic.history.turn(on=access.admin_host is not None)
         self.portal.app = self._pages()
         self.cutting.changed()
 
@@ -184,7 +184,7 @@ class AccessService:
     async def close(self) -> None:
         """End all work."""
         self.drain()
-        self._commands.traffic.turn(on=False)
+        self._commands.traffic.history.turn(on=False)
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)

@@ -83,7 +83,6 @@ from zerotrust.server.ops import admin, tls_permission
 from zerotrust.server.ops.admin import AdminChannel, Endpoints
 from zerotrust.server.ops.admin_commands import AdminCommands
 from zerotrust.server.ops.all_workers import build_commands
-from zerotrust.server.ops.capture_admin import CaptureAdmin
 from zerotrust.server.ops.certificate_budget import CertificateBudget
 from zerotrust.server.ops.certificate_maintenance import TICK, CertificateMaintenance
 from zerotrust.server.ops.descriptors import api_connections
@@ -94,7 +93,8 @@ from zerotrust.server.ops.restart_gate import RestartGate
 from zerotrust.server.ops.service_admin import ServiceAdmin
 from zerotrust.server.ops.tls_permission import TlsPermission
 from zerotrust.server.ops.traffic_history import TrafficHistory
-from zerotrust.server.ops.worker_peers import WorkerPeers, worker_endpoints
+from zerotrust.server.ops.worker_endpoints import worker_endpoints
+from zerotrust.server.ops.worker_peers import WorkerPeers
 from zerotrust.server.proxy.captures import Captures
 from zerotrust.server.proxy.ingress import Ingress
 from zerotrust.server.proxy.load_shedding import LoadShedding
@@ -311,9 +311,12 @@ class Server:
             self._audit,
             self._join_tokens,
             ServiceAdmin(self.registry, self._load_shedding, lambda: self.access.service),
-            live=lambda: self.registry.sessions,
-            captures=CaptureAdmin(Captures(self._audit, tasks), self.registry, self.ingress),
-            traffic=TrafficHistory(lambda: self.registry.sessions, self.ingress, tasks),
+            registry=self.registry,
+            ingress=self.ingress,
+            captures=Captures(self._audit, tasks),
+            traffic=TrafficHistory(
+                lambda: self.registry.sessions, self.ingress, tasks, shared=handed is not None
+            ),
             slot=slot,
             peers=peers,
             membership=self._membership,
@@ -361,7 +364,7 @@ class Server:
                 "admin socket of the worker",
                 own_commands,
                 coalescer,
-                worker_endpoints(own_commands.connections, lambda: self.metrics.text()),  # noqa: PLW0108 - made later
+                worker_endpoints(own_commands, lambda: self.metrics.text()),  # noqa: PLW0108 - made later
             )
         )
 

@@ -5,7 +5,13 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerotrust.telemetry.latency_histogram import BOUNDS, SMALLEST, STEPS, LatencyHistogram
+from zerotrust.telemetry.latency_histogram import (
+    BOUNDS,
+    SMALLEST,
+    STEPS,
+    LatencyHistogram,
+    quantiles,
+)
 
 LATENCIES = st.lists(st.floats(0, 5000, allow_nan=False), min_size=1, max_size=300)
 
@@ -34,3 +40,16 @@ def test_without_latencies_there_is_no_quantile() -> None:
     histogram.clear()
     assert math.isnan(histogram.quantile(0.5))
     assert histogram.count == 0
+
+
+@given(st.lists(LATENCIES, max_size=3), st.sampled_from([0.0, 0.5, 0.99, 1.0]))
+def test_packed_histograms_add_up(parts: list[list[float]], share: float) -> None:
+    whole, packed = LatencyHistogram(), []
+    for latencies in parts:
+        part = LatencyHistogram()
+        for seconds in latencies:
+            part.add(seconds)
+            whole.add(seconds)
+        packed.append(part.packed())
+    (found,) = quantiles([*packed, LatencyHistogram().packed()], [share])
+    assert found == whole.quantile(share) or (math.isnan(found) and not parts)

@@ -93,7 +93,7 @@ class AgentPage(LivePage):
         self.fragments["link"] = Fragment(
             "agent_link",
             self._link,
-            lambda _view: parts.commands.traffic.sampler.slot,
+            lambda _view: parts.commands.traffic.slot,
             follows_audit=False,
         )
 
@@ -117,7 +117,7 @@ class AgentPage(LivePage):
         return {"found": await self.parts.commands.agent(asked, "")}
 
     async def _link(self, view: View) -> Mapping[str, Any]:
-        seconds = self.parts.commands.traffic.sampler.round_trips(view.get("agent"))
+        seconds = await self.parts.commands.traffic.round_trips(view.get("agent"))
         graphs = [round_trip_graph(seconds, "link")]
         return {"graphs": graphs, "table": hour_table(graphs)}
 

@@ -56,15 +56,15 @@ class CapturePage(LivePage):
         return may_read and super().may_go_on(visit, client)
 
     def _version(self, view: View) -> Hashable:
-        capture = self.parts.commands.captures.captures.all.get(view.get("id"))
-        return None if capture is None else (capture.count, capture.over, capture.connection)
+        for one in self.parts.commands.captures.listed():
+            if one.id == view.get("id"):
+                return one.messages, one.over, one.connection
+        return None
 
     async def _messages(self, view: View) -> Mapping[str, Any]:
         captures = self.parts.commands.captures
         try:
-            first = captures.captures.get(view.get("id")).count - ROWS
-            asked = views.CapturedMessageQuery(id=view.get("id"), after=max(first, 0), limit=ROWS)
-            found = await captures.messages(asked, "")
+            found = await captures.newest_messages(view.get("id"), ROWS)
         except NotFound:
             return {"capture": None}
         return {"capture": found.capture, "messages": found.messages[::-1]}

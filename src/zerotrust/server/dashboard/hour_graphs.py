@@ -1,6 +1,5 @@
 """Graphs and table of the last hour: of a service, of all services, and of agents' links."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -77,8 +76,3 @@ def hour_table(graphs: Sequence[Graph]) -> HourTable:
         for ago in range(ROWS)
     ]
     return HourTable(columns, rows)
-
-
-def newest(values: Sequence[float]) -> float:
-    """Return the newest number; NaN if there is none."""
-    return values[-1] if values else math.nan

@@ -47,6 +47,10 @@ class LivePage:
     def __init__(self, parts: DashboardParts) -> None:
         self.parts = parts
         self.fragments: dict[str, Fragment] = {}
+        if parts.commands.missing is not None:
+            self.fragments["workers"] = Fragment(
+                "workers", self._workers, lambda _view: parts.commands.missing, follows_audit=False
+            )
 
     def routes(self) -> list[Route]:
         """Return the routes of the page; subclasses add those of their forms."""
@@ -69,7 +73,7 @@ class LivePage:
         if name is not None:
             return await self._one_fragment(name, view)
         # The user may have changed something a moment ago.
-        revision = await self.parts.revision.read(now=True)
+        revision = await self._revision(now=True)
         rendered = {
             name: await self.parts.rendered.html(name, fragment, view, revision)
             for name, fragment in self.fragments.items()
@@ -95,7 +99,7 @@ class LivePage:
         fragment = self.fragments.get(name)
         if fragment is None:
             raise HTTPException(404)
-        revision = await self.parts.revision.read()
+        revision = await self._revision()
         return HTMLResponse(await self.parts.rendered.html(name, fragment, view, revision))
 
     def _stream(self, request: Request, visit: Visit, view: View) -> Response:
@@ -109,10 +113,18 @@ class LivePage:
         return may_look(self.parts.gates(), visit.user, client=client, now=self.parts.site.clock())
 
     async def _versions(self, view: View) -> dict[str, str]:
-        revision = await self.parts.revision.read()
+        revision = await self._revision()
         return {
             name: fragment.version_text(view, revision) for name, fragment in self.fragments.items()
         }
+
+    async def _revision(self, *, now: bool = False) -> int:
+        """Return the number of the last record of the audit log; other workers tell their news."""
+        await self.parts.commands.refresh()
+        return await self.parts.revision.read(now=now)
+
+    async def _workers(self, _view: View) -> Mapping[str, Any]:
+        return {"missing": self.parts.commands.missing}
 
 
 def back_to(path: str) -> Response:

@@ -32,7 +32,7 @@ class NowPage(LivePage):
         self.fragments["graphs"] = Fragment(
             "now_graphs",
             self._graphs,
-            lambda _view: parts.commands.traffic.sampler.slot,
+            lambda _view: parts.commands.traffic.slot,
             follows_audit=False,
         )
 
@@ -44,7 +44,7 @@ class NowPage(LivePage):
         return int(self.parts.site.clock() // 60), self.parts.commands.live_agents()
 
     async def _graphs(self, _view: View) -> Mapping[str, Any]:
-        graphs = traffic_graphs(self.parts.commands.traffic.sampler.total(), "all")
+        graphs = traffic_graphs(await self.parts.commands.traffic.total(), "all")
         return {"graphs": graphs, "table": hour_table(graphs)}
 
     async def _numbers(self, _view: View) -> Mapping[str, Any]:

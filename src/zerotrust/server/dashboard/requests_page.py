@@ -1,12 +1,14 @@
 """Page Requests: the traffic of each service, and the last requests of one."""
 
+import math
 import time
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, ClassVar, Final
 from urllib.parse import urlencode
 
+from zerotrust.model.worker_messages import FinishedQuery
 from zerotrust.server.dashboard.fragments import Fragment, View
-from zerotrust.server.dashboard.hour_graphs import hour_table, newest, traffic_graphs
+from zerotrust.server.dashboard.hour_graphs import hour_table, traffic_graphs
 from zerotrust.server.dashboard.listing import Listing, page_of
 from zerotrust.server.dashboard.live_page import LivePage
 from zerotrust.server.dashboard.parts import DashboardParts
@@ -32,7 +34,7 @@ class RequestsPage(LivePage):
     ) -> None:
         super().__init__(parts)
         self._clock = clock
-        self._shown: dict[ServiceKey, tuple[int, str]] = {}
+        self._shown: dict[ServiceKey, tuple[int, Hashable]] = {}
         """Newest request of each service that somebody looks at, and the interval of the look."""
         self.fragments["graphs"] = Fragment(
             "service_graphs", self._graphs, self._slot, follows_audit=False
@@ -53,63 +55,73 @@ class RequestsPage(LivePage):
     # ---- versions
 
     def _slot(self, _view: View) -> Hashable:
-        return self.parts.commands.traffic.sampler.slot
+        return self.parts.commands.traffic.slot
 
     def _newest(self, view: View) -> Hashable:
         service, traffic = _service(view), self.parts.commands.traffic
         if service is None:
-            return traffic.sampler.slot, traffic.recent.changes
+            return traffic.services_version
         step = int(self._clock() // INTERVAL)
         shown = self._shown.get(service)
         if shown is None or shown[0] != step:
             if len(self._shown) >= MAX_SHOWN:
                 self._shown.clear()
-            shown = self._shown[service] = (step, traffic.recent.newest_of(service))
+            shown = self._shown[service] = (step, traffic.newest_of(service))
         return shown[1]
 
     # ---- values
 
     async def _graphs(self, view: View) -> Mapping[str, Any]:
-        service, sampler = _service(view), self.parts.commands.traffic.sampler
-        hour = None if service is None else sampler.of_service(service)
+        service, traffic = _service(view), self.parts.commands.traffic
+        hour = None if service is None else await traffic.of_service(service)
         graphs = [] if hour is None else traffic_graphs(hour, "service")
         return {"graphs": graphs, "table": hour_table(graphs)}
 
     async def _list(self, view: View) -> Mapping[str, Any]:
         service = _service(view)
         if service is None:
-            return {"service": None, "services": self._services(view), "most": MAX_OF_SERVICE}
-        requests = self.parts.commands.traffic.recent.of_service(service)
-        after = view.get("after")
-        first = next((at + 1 for at, one in enumerate(requests) if one.id == after), 0)
-        page = requests[first : first + ROWS]
+            return {
+                "service": None,
+                "services": await self._services(view),
+                "most": MAX_OF_SERVICE,
+            }
+        agent, name = service
+        asked = FinishedQuery(agent=agent, service=name, limit=ROWS + 1, **_cursor(view))
+        requests = await self.parts.commands.traffic.requests(asked)
         following = ""
-        if len(requests) > first + ROWS:
-            agent, name = service
-            following = urlencode({"agent": agent, "service": name, "after": page[-1].id})
-        return {"service": service, "requests": page, "following": following}
+        if len(requests) > ROWS:
+            last = requests[ROWS - 1]
+            after = f"{last.ended!r} {last.id}"
+            following = urlencode({"agent": agent, "service": name, "after": after})
+        return {"service": service, "requests": requests[:ROWS], "following": following}
 
-    def _services(self, view: View) -> Listing[Mapping[str, Any]]:
+    async def _services(self, view: View) -> Listing[Mapping[str, Any]]:
         """Return one row for each service: its newest numbers, and where its requests are."""
         traffic = self.parts.commands.traffic
-        services = {*traffic.recent.services, *traffic.sampler.services}
-        listed = page_of(services, " ".join, view)
-        rows: list[Mapping[str, Any]] = []
-        for service in listed.rows:
-            hour = traffic.sampler.last_slot(service)
-            rows.append(
-                {
-                    "name": _name(service),
-                    "agent": service[0],
-                    "url": f"{self.path}?{urlencode({'agent': service[0], 'service': service[1]})}",
-                    "kept": traffic.recent.count_of(service),
-                    "requests": newest(hour.requests if hour else ()),
-                    "errors": newest(hour.errors if hour else ()),
-                    "p99": newest(hour.p99 if hour else ()),
-                    "websockets": traffic.sampler.open.get(service, 0),
-                }
+        listed = page_of(traffic.services, " ".join, view)
+        rows: list[Mapping[str, Any]] = [
+            {
+                "name": _name(service),
+                "agent": service[0],
+                "url": f"{self.path}?{urlencode({'agent': service[0], 'service': service[1]})}",
+                "numbers": numbers,
+            }
+            for service, numbers in zip(
+                listed.rows, await traffic.numbers(listed.rows), strict=True
             )
+        ]
         return Listing(rows, listed.next, listed.total)
+
+
+def _cursor(view: View) -> dict[str, Any]:
+    """Return the last request of the page before, as the query names it; empty without one."""
+    ended, _, request_id = view.get("after").partition(" ")
+    cursor: dict[str, Any]
+    try:
+        cursor = {"ended": float(ended), "id": request_id}
+    except ValueError:
+        return {}
+    return cursor if math.isfinite(cursor["ended"]) else {}
 
 
 def _service(view: View) -> ServiceKey | None:

@@ -26,7 +26,7 @@ from zerotrust.server.ops.capture_admin import CaptureAdmin
 from zerotrust.server.ops.connection_admin import ConnectionAdmin
 from zerotrust.server.ops.doctor_facts import doctor_facts
 from zerotrust.server.ops.service_admin import ServiceAdmin
-from zerotrust.server.ops.traffic_history import TrafficHistory
+from zerotrust.server.ops.traffic_admin import TrafficAdmin
 
 MAX_OFFLINE: Final = 100
 """Host names of disconnected agents in the state of the server."""
@@ -39,8 +39,11 @@ class AdminCommands:
         services: answers commands about services.
         connections: answers commands about open connections.
         captures: answers commands about captures of WebSockets.
-        traffic: what the server remembers of its requests; on while there is a dashboard.
+        traffic: answers questions about the traffic; on while there is a dashboard.
+        missing: number of other workers that do not answer; None if there are no others.
     """
+
+    missing: int | None = None
 
     def __init__(  # noqa: PLR0913 - commands about each kind of thing
         self,
@@ -52,7 +55,7 @@ class AdminCommands:
         *,
         connections: ConnectionAdmin,
         captures: CaptureAdmin,
-        traffic: TrafficHistory,
+        traffic: TrafficAdmin,
         membership: Membership | None = None,
     ) -> None:
         self.services = services
@@ -268,8 +271,15 @@ class AdminCommands:
 
     def live_numbers(self) -> Hashable:
         """Return a value that changes as `live_agents` does, and with each stream."""
-        streams = sum(session.stream_count for session in self._sessions.connected())
-        return self.live_agents(), streams
+        return self.live_agents(), self.streams
+
+    @property
+    def streams(self) -> int:
+        """Number of requests that run."""
+        return sum(session.stream_count for session in self._sessions.connected())
+
+    async def refresh(self) -> None:
+        """Ask other workers for news, which `live_agents` and the like tell; here, nothing."""
 
     async def last_record(self) -> int:
         """Return the number of the last audit record.

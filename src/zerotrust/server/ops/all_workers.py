@@ -4,20 +4,28 @@ Each agent has a session with each worker, and each worker knows all services, g
 only what belongs to single sessions and requests is collected.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Hashable, Iterable
 from typing import Any, Final
 
 from zerotrust.errors import NotFound
 from zerotrust.model import admin
 from zerotrust.model import traffic_admin as views
+from zerotrust.model.worker_messages import EndForActor, OpenConnectionRequest
+from zerotrust.server.agents.registry import Registry
 from zerotrust.server.agents.session import AgentSession
 from zerotrust.server.identity.membership import Membership
 from zerotrust.server.identity.worker_slot import WorkerSlot
+from zerotrust.server.ops import worker_endpoints as endpoints
 from zerotrust.server.ops.admin_commands import AdminCommands
-from zerotrust.server.ops.capture_admin import CaptureAdmin
+from zerotrust.server.ops.all_workers_captures import AllWorkersCaptures
+from zerotrust.server.ops.all_workers_traffic import AllWorkersTraffic
+from zerotrust.server.ops.capture_admin import CaptureAdmin, TellsCaptures
 from zerotrust.server.ops.connection_admin import ConnectionAdmin
+from zerotrust.server.ops.traffic_admin import TrafficAdmin
 from zerotrust.server.ops.traffic_history import TrafficHistory
-from zerotrust.server.ops.worker_peers import END, EndForActor, WorkerPeers
+from zerotrust.server.ops.worker_news import NewsReader
+from zerotrust.server.ops.worker_peers import WorkerPeers
+from zerotrust.server.proxy.captures import Captures
 
 _AGENTS: Final = "/v1/agents"
 
@@ -25,9 +33,10 @@ _AGENTS: Final = "/v1/agents"
 class AllWorkersConnections(ConnectionAdmin):
     """Answers commands about the open connections of all workers."""
 
-    def __init__(self, *parts: Any, peers: WorkerPeers, **more: Any) -> None:
+    def __init__(self, *parts: Any, peers: WorkerPeers, news: NewsReader, **more: Any) -> None:
         super().__init__(*parts, **more)
         self._peers = peers
+        self._news = news
 
     async def connections(self, asked: views.ConnectionQuery, actor: str) -> views.ConnectionList:
         """Return one page of the open connections."""
@@ -52,17 +61,41 @@ class AllWorkersConnections(ConnectionAdmin):
             return await super().end(asked, actor)
         except NotFound:
             request = EndForActor(id=asked.id, actor=actor)
-            if ended := await self._peers.post(END, views.EndedConnection, request):
-                return ended[0]
-            raise
+            ended = await self._peers.carry_out(endpoints.END, views.EndedConnection, request)
+            if ended is None:
+                raise
+            return ended
+
+    @property
+    def any_open(self) -> bool:
+        """Some request runs, or did a second ago at another worker."""
+        return super().any_open or any(one.streams for one in self._news.news)
+
+    async def connection(self, connection_id: str) -> views.ConnectionInfo:
+        """Return an open connection, whichever worker has it.
+
+        Raises:
+            NotFound: it is not open, or not any more.
+        """
+        try:
+            return await super().connection(connection_id)
+        except NotFound:
+            request = OpenConnectionRequest(id=connection_id)
+            found = await self._peers.post(endpoints.CONNECTION, views.ConnectionInfo, request)
+            if not found:
+                raise
+            return found[0]
 
 
 class AllWorkersCommands(AdminCommands):
     """Carries out commands for all workers."""
 
-    def __init__(self, *parts: Any, peers: WorkerPeers, **more: Any) -> None:
+    missing: int | None = 0
+
+    def __init__(self, *parts: Any, peers: WorkerPeers, news: NewsReader, **more: Any) -> None:
         super().__init__(*parts, **more)
         self._peers = peers
+        self._news = news
 
     async def agents(self, asked: admin.NoParameters, actor: str) -> admin.AgentList:
         """Return all agents, with their sessions at all workers."""
@@ -119,12 +152,26 @@ class AllWorkersCommands(AdminCommands):
             }
         )
 
+    def live_agents(self) -> Hashable:
+        """Return a value that changes with each agent, session and service, at little cost."""
+        return super().live_agents(), [one.agents for one in self._news.news]
+
+    def live_numbers(self) -> Hashable:
+        """Return a value that changes as `live_agents` does, and with each stream."""
+        return super().live_numbers(), [one.streams for one in self._news.news]
+
+    async def refresh(self) -> None:
+        """Ask the other workers for news."""
+        await self._news.refresh()
+        self.missing = self._news.missing
+
 
 def build_commands(
     *parts: Any,
-    live: Callable[[], Iterable[AgentSession]],
+    registry: Registry,
+    ingress: TellsCaptures,
+    captures: Captures,
     traffic: TrafficHistory,
-    captures: CaptureAdmin,
     slot: WorkerSlot,
     peers: WorkerPeers | None,
     membership: Membership | None = None,
@@ -133,29 +180,33 @@ def build_commands(
 
     Args:
         parts: those of `AdminCommands`; the third one is the audit log.
-        captures: captures of this process.
-        live: returns the sessions of this process.
+        registry, ingress, captures, traffic: those of this process.
         peers: the other workers; None without any.
         membership: the servers that share the database; None where it is for one server.
     """
     audit = parts[2]
+
+    def live() -> Iterable[AgentSession]:
+        return registry.sessions
+
     own = AdminCommands(
         *parts,
         connections=ConnectionAdmin(live, audit, slot=slot),
-        traffic=traffic,
-        captures=captures,
+        traffic=TrafficAdmin(traffic),
+        captures=CaptureAdmin(captures, registry, ingress),
         membership=membership,
     )
     if peers is None:
         return own, own
-    connections = AllWorkersConnections(live, audit, slot=slot, peers=peers)
+    news = NewsReader(peers)
     return AllWorkersCommands(
         *parts,
-        connections=connections,
-        traffic=traffic,
-        captures=captures,
+        connections=AllWorkersConnections(live, audit, slot=slot, peers=peers, news=news),
+        traffic=AllWorkersTraffic(traffic, peers=peers, news=news),
+        captures=AllWorkersCaptures(captures, registry, peers=peers, news=news),
         membership=membership,
         peers=peers,
+        news=news,
     ), own
 
 

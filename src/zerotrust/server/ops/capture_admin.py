@@ -13,6 +13,8 @@ from zerotrust.server.ops.connection_admin import MAX_TEXT, find_exchange, webso
 from zerotrust.server.proxy.capture import PAYLOAD, Capture, CapturedMessage, CaptureOrder
 from zerotrust.server.proxy.captures import Captures
 
+_ALL: Final = 2**62
+"""Number of a message that no capture has."""
 _KINDS: Final[dict[int, views.MessageKind]] = {
     1: "text",
     2: "binary",
@@ -22,7 +24,7 @@ _KINDS: Final[dict[int, views.MessageKind]] = {
 }
 
 
-class _TellsCaptures(Protocol):
+class TellsCaptures(Protocol):
     """Tells captures which WebSockets begin and end (`server.proxy.ingress`)."""
 
     captures: Captures | None
@@ -39,7 +41,7 @@ class CaptureAdmin:
     """
 
     def __init__(
-        self, captures: Captures, registry: Registry, ingress: _TellsCaptures | None = None
+        self, captures: Captures, registry: Registry, ingress: TellsCaptures | None = None
     ) -> None:
         self.captures = captures
         self._registry = registry
@@ -108,8 +110,19 @@ class CaptureAdmin:
             capture=_view(capture), messages=list(map(_message, found))
         )
 
+    async def newest_messages(self, capture_id: str, count: int) -> views.CapturedMessageList:
+        """Return the newest messages of a capture, oldest first.
+
+        Raises:
+            NotFound: there is none, or it was forgotten.
+        """
+        only_capture = views.CapturedMessageQuery(id=capture_id, after=_ALL, limit=1)
+        known = (await self.messages(only_capture, "")).capture.messages
+        asked = views.CapturedMessageQuery(id=capture_id, after=max(known - count, 0), limit=count)
+        return await self.messages(asked, "")
+
     def listed(self) -> list[views.CaptureInfo]:
-        """Return the captures, newest first."""
+        """Return the captures, newest first; those of other workers as they were a second ago."""
         return list(map(_view, reversed(self.captures.all.values())))
 
 

@@ -7,8 +7,10 @@ takes at most 1.6 kB; usual ones take 0.7 kB.
 """
 
 from collections import OrderedDict, deque
-from typing import Final
+from heapq import nlargest
+from typing import Any, Final
 
+from zerotrust.model.worker_messages import FinishedQuery, FinishedRequestInfo
 from zerotrust.telemetry.request_record import RequestRecord
 from zerotrust.telemetry.service_traffic import ServiceKey
 
@@ -90,18 +92,14 @@ class FinishedRequest:
         self.body = record.body
 
     @property
-    def parts(self) -> list[tuple[str, float]]:
-        """The parts that were reached, in their order, with their names."""
-        found = (
-            ("edge", self.edge),
-            ("wait", self.waited or None),
-            ("policy", self.policy),
-            ("tunnel", self.tunnel),
-            ("connect", self.connect),
-            ("backend", self.backend),
-            ("body", self.body),
-        )
-        return [(name, seconds) for name, seconds in found if seconds is not None]
+    def ended(self) -> float:
+        """Time of the end, in seconds since 1970."""
+        return self.time + self.duration
+
+    def info(self) -> FinishedRequestInfo:
+        """Return the request as pages and other workers get it."""
+        values: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
+        return FinishedRequestInfo.model_construct(ended=self.ended, **values)
 
 
 class RecentRequests:
@@ -142,6 +140,16 @@ class RecentRequests:
     def of_service(self, service: ServiceKey) -> list[FinishedRequest]:
         """Return the last requests of a service, the newest first."""
         return list(reversed(self._requests.get(service, ())))
+
+    def page(self, asked: FinishedQuery) -> list[FinishedRequestInfo]:
+        """Return some of the last requests of a service, those that ended last first."""
+        before = None if asked.ended is None else (asked.ended, asked.id)
+        found = [
+            (one.ended, one.id, one)
+            for one in self._requests.get((asked.agent, asked.service), ())
+            if before is None or (one.ended, one.id) < before
+        ]
+        return [one.info() for *_, one in nlargest(asked.limit, found, key=lambda row: row[:2])]
 
     def count_of(self, service: ServiceKey) -> int:
         """Return the number of kept requests of a service."""

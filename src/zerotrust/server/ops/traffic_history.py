@@ -5,13 +5,19 @@ It costs nothing while it is off: then no request is observed, and nothing is ke
 
 import asyncio
 from collections.abc import Callable, Iterable
+from typing import Final
 
+from zerotrust.model.worker_messages import RoundTrips, ServiceSlot
 from zerotrust.net.tasks import Tasks
 from zerotrust.server.agents.session import AgentSession
 from zerotrust.server.ops.recent_requests import RecentRequests
 from zerotrust.server.ops.traffic_sampler import TrafficSampler
 from zerotrust.server.proxy.request_context import ObserverSource
 from zerotrust.telemetry.request_record import RequestRecord
+from zerotrust.telemetry.service_traffic import ServiceKey
+
+LAST_SLOTS: Final = 2
+"""Slots of which a worker tells the newest numbers: another worker may be one slot behind."""
 
 
 class TrafficHistory:
@@ -19,6 +25,7 @@ class TrafficHistory:
 
     Args:
         sessions: returns the sessions of all agents.
+        shared: this process is one of several workers, whose numbers are added up.
 
     Attributes:
         sampler: the numbers.
@@ -26,8 +33,14 @@ class TrafficHistory:
     """
 
     def __init__(
-        self, sessions: Callable[[], Iterable[AgentSession]], observed: ObserverSource, tasks: Tasks
+        self,
+        sessions: Callable[[], Iterable[AgentSession]],
+        observed: ObserverSource,
+        tasks: Tasks,
+        *,
+        shared: bool = False,
     ) -> None:
+        self._shared = shared
         self._sessions = sessions
         self._observed = observed
         self._tasks = tasks
@@ -57,6 +70,25 @@ class TrafficHistory:
         self.sampler.observe(record)
         self.recent.observe(record)
 
+    def counts(self, services: Iterable[ServiceKey]) -> list[ServiceSlot]:
+        """Return the newest numbers of services, for other workers."""
+        return [
+            ServiceSlot.model_construct(
+                agent=agent,
+                service=name,
+                counts=self.sampler.counts((agent, name), LAST_SLOTS),
+                websockets=self.sampler.open.get((agent, name), 0),
+                kept=self.recent.count_of((agent, name)),
+            )
+            for agent, name in services
+        ]
+
+    def round_trips(self, agent: str) -> RoundTrips:
+        """Return the round trips of the link to an agent, for other workers."""
+        return RoundTrips.model_construct(
+            slot=self.sampler.slot, seconds=self.sampler.round_trips(agent)
+        )
+
     def _forget(self) -> None:
-        self.sampler = TrafficSampler(self._sessions)
+        self.sampler = TrafficSampler(self._sessions, shared=self._shared)
         self.recent = RecentRequests()

@@ -9,14 +9,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from time import perf_counter
 from typing import Final, Protocol, cast
 
+from zerotrust.model.worker_messages import TrafficCounts
 from zerotrust.server.agents.session import AgentSession
 from zerotrust.server.proxy.request_context import RequestContext
-from zerotrust.telemetry.hour_ring import slot_of
+from zerotrust.telemetry.hour_ring import SLOTS, slot_of
 from zerotrust.telemetry.request_record import RequestRecord
 from zerotrust.telemetry.service_traffic import ServiceKey, TrafficHour, TrafficTable
 
 INTERVAL: Final = 5.0
 """Seconds between two looks at what runs."""
+EARLY: Final = 0.001
+"""Seconds by which a timer may be early: a look begins this long after the end of its interval."""
 SLICE: Final = 0.001
 """Seconds for which requests are looked at before the loop does other work."""
 CLOCK_EVERY: Final = 32
@@ -52,6 +55,7 @@ class TrafficSampler:
     Args:
         sessions: returns the sessions of all agents.
         clock: monotonic seconds.
+        shared: this process is one of several workers, whose numbers are added up.
 
     Attributes:
         open: open WebSockets of each service at the last look.
@@ -62,11 +66,12 @@ class TrafficSampler:
         sessions: Callable[[], Iterable[AgentSession]],
         *,
         clock: Callable[[], float] = perf_counter,
+        shared: bool = False,
     ) -> None:
         self.open: Mapping[ServiceKey, int] = {}
         self._sessions = sessions
         self._clock = clock
-        self._table = TrafficTable()
+        self._table = TrafficTable(latencies=shared)
         self._slot = slot_of(clock())
         self._counted: dict[str, tuple[int, int]] = {}
         """Bytes of each running request that were counted at the last look; `_counting`: at the
@@ -100,6 +105,12 @@ class TrafficSampler:
         """Return the last slot of a service alone; None if it had no traffic in the last hour."""
         return self._table.hour(service, self._slot, 1)
 
+    def counts(self, service: ServiceKey | None, slots: int = SLOTS) -> TrafficCounts | None:
+        """Return the counts of the last slots of a service, or of all together, for other workers;
+        None if it had no traffic in the last hour."""
+        traffic = self._table.total if service is None else self._table.services.get(service)
+        return None if traffic is None else traffic.counts(self._slot, slots)
+
     def round_trips(self, agent: str) -> list[float]:
         """Return the round trips of the link to an agent in the last hour, in seconds."""
         return self._table.round_trips(agent, self._slot)
@@ -121,9 +132,9 @@ class TrafficSampler:
         )
 
     async def run(self) -> None:
-        """Look at what runs, until cancelled."""
+        """Look at what runs, until cancelled. All workers look, and end a slot, at one time."""
         while True:
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(INTERVAL - self._clock() % INTERVAL + EARLY)
             await self.look()
 
     async def look(self) -> None:

@@ -1,55 +1,38 @@
 """Other workers of this server: each asks the others over their own admin sockets."""
 
 import asyncio
+import json
 import ssl
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from time import monotonic
+from typing import Any, Final, NamedTuple, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from zerotrust.model import admin
-from zerotrust.model import traffic_admin as views
-from zerotrust.net.json_api import Reply
-from zerotrust.server.ops.admin import Endpoints
-from zerotrust.server.ops.connection_admin import ConnectionAdmin
+from zerotrust.net.json_api import CallError
+from zerotrust.server.ops.worker_endpoints import METRICS
 from zerotrust.telemetry import logs, merged_metrics
-from zerotrust.telemetry.metrics import MEDIA_TYPE
 
 TIMEOUT: Final = 2.0
 """Seconds in which a worker must answer. One that restarts has no sessions and nothing to say."""
-METRICS: Final = "/v1/worker/metrics"
-END: Final = "/v1/worker/end"
+SILENCE: Final = 3.0
+"""Seconds for which a worker that has not answered in time is not asked: a page asks several times.
+"""
+MAX_ANSWER: Final = 16 * 1024 * 1024
+"""Bytes of an answer."""
 
 Answer = TypeVar("Answer", bound=BaseModel)
 
 _log = logs.logger("workers")
 
 
-class EndForActor(views.EndConnectionRequest):
-    """Request to end a connection of the worker for an administrator whom another one has heard."""
+class _Heard(NamedTuple):
+    """Answer of a worker."""
 
-    actor: str
-
-
-def worker_endpoints(connections: ConnectionAdmin, metrics: Callable[[], bytes]) -> Endpoints:
-    """Return the endpoints that only other workers use.
-
-    Args:
-        connections: the connections of this worker.
-        metrics: returns the metrics of this worker.
-    """
-
-    async def read_metrics(_asked: admin.NoParameters, _actor: str) -> Reply:
-        return Reply(metrics(), media_type=MEDIA_TYPE)
-
-    async def end(asked: EndForActor, _actor: str) -> views.EndedConnection:
-        return await connections.end(views.EndConnectionRequest(id=asked.id), asked.actor)
-
-    return {
-        ("GET", METRICS): (admin.NoParameters, read_metrics),
-        ("POST", END): (EndForActor, end),
-    }
+    status: int
+    body: bytes
 
 
 class WorkerPeers:
@@ -60,7 +43,15 @@ class WorkerPeers:
     """
 
     def __init__(self, sockets: Callable[[], Sequence[Path]]) -> None:
+        import httpx2  # noqa: F401 - now, as it takes long; a server without workers saves it
+
         self._sockets = sockets
+        self._silent_until: dict[Path, float] = {}
+
+    @property
+    def count(self) -> int:
+        """Number of the other workers."""
+        return len(self._sockets())
 
     @property
     def count(self) -> int:
@@ -70,42 +61,93 @@ class WorkerPeers:
     async def get(self, path: str, model: type[Answer], query: BaseModel) -> list[Answer]:
         """Return the answers of the workers to a query."""
         said = query.model_dump(exclude_none=True)
-        return [
-            model.model_validate_json(text) for text in await self._texts("GET", path, params=said)
-        ]
+        return _models(model, await self._ask("GET", path, params=said))
 
     async def post(self, path: str, model: type[Answer], request: BaseModel) -> list[Answer]:
-        """Return the answers of the workers that carry a command out."""
+        """Return the answers of the workers to a request."""
         said = request.model_dump(exclude_none=True)
-        return [
-            model.model_validate_json(text) for text in await self._texts("POST", path, json=said)
-        ]
+        return _models(model, await self._ask("POST", path, json=said))
+
+    async def carry_out(self, path: str, model: type[Answer], request: BaseModel) -> Answer | None:
+        """Return the answer of the worker that carries a command out; None if it concerns none.
+
+        Raises:
+            CallError: the worker that it concerns refuses.
+        """
+        said = request.model_dump(exclude_none=True)
+        heard = await self._ask("POST", path, json=said)
+        for done in _models(model, heard):
+            return done
+        for one in heard:
+            if 400 <= one.status < 500 and one.status != 404:
+                raise CallError(json.loads(one.body)["error"], one.status)
+        return None
 
     async def add_metrics(self, own: bytes) -> bytes:
         """Return the metrics of all workers together."""
-        return merged_metrics.merge([own, *await self._texts("GET", METRICS)])
+        found = await self._ask("GET", METRICS)
+        return merged_metrics.merge([own, *(one.body for one in found if one.status == 200)])
 
-    async def _texts(self, method: str, path: str, **said: Any) -> list[bytes]:
+    async def _ask(self, method: str, path: str, **said: Any) -> list[_Heard]:
+        now = monotonic()
         found = await asyncio.gather(
-            *(_text(socket, method, path, said) for socket in self._sockets())
+            *(
+                self._answer(socket, method, path, said)
+                for socket in self._sockets()
+                if self._silent_until.get(socket, now) <= now
+            )
         )
-        return [text for text in found if text is not None]
+        return [one for one in found if one is not None]
 
+    async def _answer(
+        self, socket: Path, method: str, path: str, said: dict[str, Any]
+    ) -> _Heard | None:
+        """Return the answer of the worker with this socket; None without one."""
+        import httpx2
 
-async def _text(socket: Path, method: str, path: str, said: dict[str, Any]) -> bytes | None:
-    """Return the answer of the worker with this socket; None where it does not answer so."""
-    import httpx2  # a server without workers saves it
-
-    transport = httpx2.AsyncHTTPTransport(
-        uds=str(socket),
-        verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),  # unused; the default reads all CAs
-    )
-    try:
-        async with httpx2.AsyncClient(
-            transport=transport, base_url="http://worker", timeout=TIMEOUT
-        ) as client:
-            answer = await client.request(method, path, **said)
-    except httpx2.HTTPError as error:
-        _log.debug("a worker does not answer", socket=str(socket), reason=repr(error))
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                return await _heard(socket, method, path, said)
+        except TimeoutError:
+            self._silent_until[socket] = monotonic() + SILENCE
+            _log.debug("a worker does not answer in time", socket=str(socket))
+        except httpx2.HTTPError as error:
+            _log.debug("a worker does not answer", socket=str(socket), reason=repr(error))
         return None
-    return answer.content if answer.is_success else None
+
+
+def _models(model: type[Answer], heard: Sequence[_Heard]) -> list[Answer]:
+    """Return the answers of the workers that succeeded and, after an update, speak so, too."""
+    found = []
+    for one in heard:
+        if one.status == 200:
+            try:
+                found.append(model.model_validate_json(one.body))
+            except ValidationError as error:
+                _log.debug("a worker has another version", reason=repr(error)[:1000])
+    return found
+
+
+async def _heard(socket: Path, method: str, path: str, said: dict[str, Any]) -> _Heard:
+    """Return the answer of the worker with this socket; raises httpx2.HTTPError."""
+    import httpx2
+
+    transport = httpx2.AsyncHTTPTransport(uds=str(socket), verify=_no_tls())
+    async with (
+        httpx2.AsyncClient(
+            transport=transport, base_url="http://worker", timeout=None, trust_env=False
+        ) as client,
+        client.stream(method, path, **said) as answer,
+    ):
+        body = bytearray()
+        async for data in answer.aiter_raw():
+            body += data
+            if len(body) > MAX_ANSWER:
+                raise httpx2.DecodingError("the answer is too long")
+        return _Heard(answer.status_code, bytes(body))
+
+
+@cache
+def _no_tls() -> ssl.SSLContext:
+    """Return a context that is not used; the default reads all CAs."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -6,7 +6,6 @@ from xml.etree import ElementTree as ET
 from zerotrust.server.dashboard.hour_graphs import (
     ROWS,
     hour_table,
-    newest,
     round_trip_graph,
     traffic_graphs,
 )
@@ -61,8 +60,3 @@ def test_the_table_has_five_minutes_a_row() -> None:
 def test_the_round_trip_of_a_link() -> None:
     graph = round_trip_graph([0.02, 0.03], "link")
     assert graph.summary == "30 ms now, 30 ms at most"
-
-
-def test_the_newest_number() -> None:
-    assert newest([1.0, 2.0]) == 2.0
-    assert math.isnan(newest([]))

@@ -10,6 +10,7 @@ from zerotrust.net.tasks import Tasks
 from zerotrust.server.identity.audit import Audit
 from zerotrust.server.ops.capture_admin import CaptureAdmin
 from zerotrust.server.ops.connection_admin import ConnectionAdmin
+from zerotrust.server.ops.traffic_admin import TrafficAdmin
 from zerotrust.server.ops.traffic_history import TrafficHistory
 from zerotrust.server.proxy.captures import Captures
 
@@ -27,7 +28,7 @@ class WatchedProxy(ObservedProxy):
         history.turn(on=True)
         history.sampler, history.recent = self.sampler, self.recent
         self.ingress.observers = (history.observe,)
-        commands.traffic = history
+        commands.traffic = TrafficAdmin(history)
 
 
 async def press(browser: Browser, reply: Reply, label: str, number: int = 0) -> Reply:

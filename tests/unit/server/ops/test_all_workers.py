@@ -64,13 +64,19 @@ class Scenario:
         assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
         return reader
 
+    async def post(self, path: str, **body: Any) -> Any:
+        status, answer = await self.ask("POST", path, body)
+        assert status == 200, answer
+        return json.loads(answer)
+
     writers: list[asyncio.StreamWriter]
 
 
 @pytest.fixture
 async def scenario(tmp_path: Path) -> AsyncIterator[Scenario]:
     files, backend = StackFiles(tmp_path), Backend("one")
-    config = files.agent({"hostname": HOST, "backend": f"127.0.0.1:{backend.port}"})
+    service = {"hostname": HOST, "backend": f"127.0.0.1:{backend.port}"}
+    config = files.agent({**service, "access": {"inspection": "payload"}})
     async with backend.listening(), serving_workers(files) as workers, dialling(config):
         made = Scenario(workers, backend)
         made.writers = []
@@ -127,6 +133,39 @@ async def test_metrics_of_all_workers_add_up(scenario: Scenario) -> None:
     assert code == 200
     assert b"\nzerotrust_requests_total 2.0\n" in body
     assert (await scenario.ask("GET", "/v1/worker/metrics"))[0] == 404, "only for workers"
+
+
+async def test_captures_of_all_workers(scenario: Scenario) -> None:
+    await scenario.open_socket(1)
+    (one,) = (await scenario.get("/v1/connections"))["connections"]
+    about = {"reason": "nothing is shown", "time": "1m"}
+    capture = await scenario.post("/v1/captures/start", connection=one["id"], **about)
+    again = {"connection": one["id"], **about}
+    code, body = await scenario.ask("POST", "/v1/captures/start", again)
+    assert (code, b"captured already" in body) == (409, True), "the other worker says why"
+    scenario.writers[0].write(b"\x81\x85\x00\x00\x00\x00hello")
+
+    async def captured() -> list[str]:
+        found = await scenario.get(f"/v1/captures/messages?id={capture['id']}")
+        return [message["text"] for message in found["messages"]]
+
+    async def is_captured() -> bool:
+        return "hello" in await captured()
+
+    await eventually(is_captured, "the message is captured", 20)
+    (listed,) = (await scenario.get("/v1/captures"))["captures"]
+    assert listed["id"] == capture["id"]
+    await scenario.post("/v1/captures/stop", id=capture["id"])
+    code, body = await scenario.ask("GET", f"/v1/captures/messages?id={capture['id']}")
+    assert code in (200, 404) and b"hello" not in body
+    actors = {
+        record["actor"]
+        for record in (await scenario.get("/v1/audit"))["records"]
+        if record["action"].startswith("capture.")
+    }
+    assert len(actors) == 1, "who has asked the first worker"
+    code, _ = await scenario.ask("POST", "/v1/captures/stop", {"id": "none"})
+    assert code == 404
 
 
 async def test_a_worker_that_does_not_answer_is_left_out(scenario: Scenario) -> None:

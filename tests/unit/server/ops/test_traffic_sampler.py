@@ -109,7 +109,7 @@ async def test_the_loop_is_not_held_by_many(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 async def test_it_looks_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(traffic_sampler, "INTERVAL", 0.0)
+    monkeypatch.setattr(traffic_sampler, "INTERVAL", 0.01)
     proxy = ObservedProxy()
     await proxy.open_websocket()
     running = asyncio.create_task(proxy.sampler.run())
