@@ -253,7 +253,7 @@ async def test_messages_are_captured_and_forgotten(chain: Chain) -> None:
         await page.goto(chain.url("/connections"))
         await page.get_by_role("button", name="End: demo.localhost").first.click()
         await page.goto(capture)
-        table = page.get_by_role("region", name="Messages")
+        table = page.get_by_role("group", name="Messages")
         await expect(table).to_contain_text("backend")
         before = await page.get_by_text("The last").inner_text()
         await expect(page.get_by_text("The last")).not_to_have_text(before)

@@ -11,7 +11,7 @@ from starlette.routing import Route
 from zerotrust.errors import NotFound
 from zerotrust.model import admin
 from zerotrust.server.dashboard.fragments import Fragment, View
-from zerotrust.server.dashboard.hour_graphs import hour_table, round_trip_graph
+from zerotrust.server.dashboard.hour_graphs import drawn, round_trip_graph
 from zerotrust.server.dashboard.listing import filled, page_of, words
 from zerotrust.server.dashboard.live_page import LivePage, back_to
 from zerotrust.server.dashboard.parts import DashboardParts
@@ -118,8 +118,7 @@ class AgentPage(LivePage):
 
     async def _link(self, view: View) -> Mapping[str, Any]:
         seconds = await self.parts.commands.traffic.round_trips(view.get("agent"))
-        graphs = [round_trip_graph(seconds, "link")]
-        return {"graphs": graphs, "table": hour_table(graphs)}
+        return await drawn([round_trip_graph(seconds, "link")])
 
     async def _add_grant(self, request: Request) -> Response:
         visit, form = await self.parts.form(request, widens=True)

@@ -61,6 +61,7 @@ class DashboardTemplates:
             if perf_counter() >= began + SLICE:
                 await asyncio.sleep(0)
                 began = perf_counter()
+        await asyncio.sleep(0)
         return "".join(pieces)
 
     def section_of(self, path: str) -> str:

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Final
 
 from zerotrust.model.admin import NoParameters
 from zerotrust.server.dashboard.fragments import Fragment, View
-from zerotrust.server.dashboard.hour_graphs import hour_table, traffic_graphs
+from zerotrust.server.dashboard.hour_graphs import drawn, traffic_graphs
 from zerotrust.server.dashboard.live_page import LivePage
 from zerotrust.server.dashboard.parts import DashboardParts
 
@@ -44,8 +44,7 @@ class NowPage(LivePage):
         return int(self.parts.site.clock() // 60), self.parts.commands.live_agents()
 
     async def _graphs(self, _view: View) -> Mapping[str, Any]:
-        graphs = traffic_graphs(await self.parts.commands.traffic.total(), "all")
-        return {"graphs": graphs, "table": hour_table(graphs)}
+        return await drawn(traffic_graphs(await self.parts.commands.traffic.total(), "all"))
 
     async def _numbers(self, _view: View) -> Mapping[str, Any]:
         return {"status": await self.parts.commands.status(NoParameters(), "")}

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from zerotrust.model.worker_messages import FinishedQuery
 from zerotrust.server.dashboard.fragments import Fragment, View
-from zerotrust.server.dashboard.hour_graphs import hour_table, traffic_graphs
+from zerotrust.server.dashboard.hour_graphs import drawn, traffic_graphs
 from zerotrust.server.dashboard.listing import Listing, page_of
 from zerotrust.server.dashboard.live_page import LivePage
 from zerotrust.server.dashboard.parts import DashboardParts
@@ -74,8 +74,7 @@ class RequestsPage(LivePage):
     async def _graphs(self, view: View) -> Mapping[str, Any]:
         service, traffic = _service(view), self.parts.commands.traffic
         hour = None if service is None else await traffic.of_service(service)
-        graphs = [] if hour is None else traffic_graphs(hour, "service")
-        return {"graphs": graphs, "table": hour_table(graphs)}
+        return await drawn([] if hour is None else traffic_graphs(hour, "service"))
 
     async def _list(self, view: View) -> Mapping[str, Any]:
         service = _service(view)

@@ -141,7 +141,7 @@ class RecentRequests:
         """Return the last requests of a service, the newest first."""
         return list(reversed(self._requests.get(service, ())))
 
-    def page(self, asked: FinishedQuery) -> list[FinishedRequestInfo]:
+    def page(self, asked: FinishedQuery) -> list[FinishedRequest]:
         """Return some of the last requests of a service, those that ended last first."""
         before = None if asked.ended is None else (asked.ended, asked.id)
         found = [
@@ -149,7 +149,7 @@ class RecentRequests:
             for one in self._requests.get((asked.agent, asked.service), ())
             if before is None or (one.ended, one.id) < before
         ]
-        return [one.info() for *_, one in nlargest(asked.limit, found, key=lambda row: row[:2])]
+        return [one for *_, one in nlargest(asked.limit, found, key=lambda row: row[:2])]
 
     def count_of(self, service: ServiceKey) -> int:
         """Return the number of kept requests of a service."""
