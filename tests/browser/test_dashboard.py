@@ -265,6 +265,7 @@ async def test_messages_are_captured_and_forgotten(chain: Chain) -> None:
         await page.get_by_role("link", name=re.compile("messages of the capture")).first.click()
         await page.get_by_role("link", name=re.compile("^[0-9a-f]+-[0-9a-f]+$")).click()
         await expect(page.get_by_role("heading", name="Capture its messages")).to_be_visible()
+        await take_pictures(page, "connection")
         await seen.look("connection")
         await page.get_by_role("button", name=re.compile("^Stop: demo.localhost")).first.click()
         await page.goto(capture)
