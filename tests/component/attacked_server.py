@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx2
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
+from tests.support.admin_socket import admin_client
 from tests.support.backends import Origin, WsEcho
 from tests.support.bad_certificates import BadCertificateIssuer, Credentials
 from tests.support.raw_agent import RawAgent, client_context, session
@@ -96,10 +96,7 @@ class AttackedServer:
 
     async def command(self, path: str, **said: object) -> dict[str, Any]:
         """Ask over the admin socket, without the start-up time of a process."""
-        transport = httpx2.AsyncHTTPTransport(uds=str(self.stack.folder / "state" / "admin.sock"))
-        async with httpx2.AsyncClient(
-            transport=transport, base_url="http://0trust", timeout=10
-        ) as client:
+        async with admin_client(self.stack.folder / "state" / "admin.sock") as client:
             response = await (client.post(path, json=said) if said else client.get(path))
         assert response.status_code == 200, response.text
         found: dict[str, Any] = response.json()

@@ -12,10 +12,10 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
 
-import httpx2
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from tests.support.admin_socket import admin_client
 from tests.support.authorities import ForeignCertificate
 from tests.support.backends import Origin, WsEcho
 from tests.support.commands import NOBODY, Commands
@@ -240,10 +240,7 @@ async def test_a_full_disk_refuses_and_loses_nothing_that_was_acknowledged(
         )
         _, hard = resource.prlimit(scenario.stack.server.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(scenario.stack.server.pid, resource.RLIMIT_FSIZE, (size + 100_000, hard))
-        transport = httpx2.AsyncHTTPTransport(uds=str(scenario.socket))
-        async with httpx2.AsyncClient(
-            transport=transport, base_url="http://0trust", timeout=10
-        ) as admin:
+        async with admin_client(scenario.socket) as admin:
             for number in range(1000):
                 asked = {"agent": "home", "host": f"h{number}.example"}
                 answer = await admin.post("/v1/grants/add", json=asked)

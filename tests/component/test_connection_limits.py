@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx2
 import pytest
 
+from tests.support.admin_socket import admin_client
 from tests.support.backends import Origin
 from tests.support.metrics import Read, read
 from tests.support.ports import free_port
@@ -61,10 +61,7 @@ class Scenario:
             return False
 
     async def agents(self) -> int:
-        transport = httpx2.AsyncHTTPTransport(uds=str(self.stack.folder / "state" / "admin.sock"))
-        async with httpx2.AsyncClient(
-            transport=transport, base_url="http://0trust", timeout=10
-        ) as client:
+        async with admin_client(self.stack.folder / "state" / "admin.sock") as client:
             return int((await client.get("/v1/status")).json()["agents"])
 
     def limit_descriptors(self, count: int) -> None:

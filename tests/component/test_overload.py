@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from tests.conftest import Measured
+from tests.support.admin_socket import admin_client
 from tests.support.backends import Origin, WsEcho
 from tests.support.client import Client
 from tests.support.inprocess_stack import Backend
@@ -74,10 +74,7 @@ class Scenario:
 
     async def command(self) -> None:
         """Do what `0trust status` does, in this process."""
-        transport = httpx2.AsyncHTTPTransport(uds=str(self.stack.folder / "state" / "admin.sock"))
-        async with httpx2.AsyncClient(
-            transport=transport, base_url="http://0trust", timeout=10
-        ) as client:
+        async with admin_client(self.stack.folder / "state" / "admin.sock") as client:
             assert (await client.get("/v1/status")).json()["agents"] == 2
 
     async def health(self) -> str:

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
-import httpx2
 import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from tests.conftest import Measured
+from tests.support.admin_socket import admin_client
 from tests.support.backends import WsEcho
 from tests.support.stack import Authority, Stack, service
 from tests.support.waiting import eventually
@@ -82,7 +82,6 @@ async def open_checks(stack: Stack, host: str, stack_of: AsyncExitStack) -> list
 
 
 async def test_revoking_one_agent_of_two(stack: Stack, measured: Measured) -> None:
-    transport = httpx2.AsyncHTTPTransport(uds=str(stack.folder / "state" / "admin.sock"))
     async with AsyncExitStack() as sockets:
         stolen = await open_checks(stack, HOSTS["stolen"], sockets)
         other = await open_checks(stack, HOSTS["other"], sockets)
@@ -93,9 +92,7 @@ async def test_revoking_one_agent_of_two(stack: Stack, measured: Measured) -> No
 
         since = stack.server.position()
         # Over the socket, as the command does it: a program that starts takes a second by itself.
-        async with httpx2.AsyncClient(
-            transport=transport, base_url="http://0trust", timeout=10
-        ) as admin:
+        async with admin_client(stack.folder / "state" / "admin.sock") as admin:
             begun_at = time.monotonic()
             done = (
                 await admin.post("/v1/agents/revoke", json={"agent": "stolen", "reason": "stolen"})

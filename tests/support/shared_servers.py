@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx2
-
+from tests.support.admin_socket import admin_client
 from tests.support.backends import Origin, WsEcho
 from tests.support.client import Client, Response
 from tests.support.databases import Cluster
@@ -46,11 +45,7 @@ class SharedServers:
 
     async def admin(self, number: int, path: str, body: Mapping[str, Any]) -> Any:
         """Send a request to the admin socket of a server, as commands do."""
-        socket = str(self.stacks[number].folder / "state" / "admin.sock")
-        transport = httpx2.AsyncHTTPTransport(uds=socket)
-        async with httpx2.AsyncClient(
-            transport=transport, base_url="http://0trust", timeout=10
-        ) as client:
+        async with admin_client(self.stacks[number].folder / "state" / "admin.sock") as client:
             answer = await client.post(path, json=body)
         assert answer.status_code == 200, answer.text
         return answer.json()

@@ -8,8 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import httpx2
-
+from tests.support.admin_socket import admin_client
 from tests.support.backends import Origin, WsEcho
 from tests.support.processes import Process, wait_port
 from tests.support.stack import Authority, Stack, service
@@ -64,8 +63,7 @@ class WorkersStack(Stack):
 
     async def admin(self, method: str, path: str, **said: Any) -> Any:
         """Send a command to the admin socket."""
-        transport = httpx2.AsyncHTTPTransport(uds=str(self.folder / "state" / "admin.sock"))
-        async with httpx2.AsyncClient(transport=transport, base_url="http://0trust") as client:
+        async with admin_client(self.folder / "state" / "admin.sock") as client:
             answer = await client.request(method, path, **said)
         assert answer.status_code == 200, answer.text
         return answer.json()

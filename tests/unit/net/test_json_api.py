@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.support.admin_socket import admin_client
 from zerotrust.errors import NoAgent, PkiError
 from zerotrust.net import json_api
 from zerotrust.net.http_listener import HttpListener
@@ -63,9 +64,7 @@ async def api(folder: Path) -> AsyncIterator[httpx2.AsyncClient]:
     )
     path = str(folder / "s")
     async with listener.listen(f"unix:{path}", key="test"):
-        async with httpx2.AsyncClient(
-            transport=httpx2.AsyncHTTPTransport(uds=path), base_url="http://api"
-        ) as client:
+        async with admin_client(folder / "s") as client:
             yield client
     await tasks.close()
 

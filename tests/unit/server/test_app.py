@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
+from tests.support.admin_socket import admin_client
 from tests.support.inprocess_stack import Backend, RunningServer, StackFiles, dialling, serving
 from tests.support.ports import free_port
 from tests.support.waiting import eventually
@@ -323,8 +323,7 @@ async def test_a_running_server_does_not_send_caddy_to_workers_that_are_not_ther
 
 async def asked(socket: Path, path: str) -> Any:
     """Return the admin API's answer to a GET."""
-    transport = httpx2.AsyncHTTPTransport(uds=str(socket))
-    async with httpx2.AsyncClient(transport=transport, base_url="http://admin") as client:
+    async with admin_client(socket) as client:
         return (await client.get(path)).json()
 
 

@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.access_parts import NOW, StandingParts, add_sign_in
+from tests.support.admin_socket import admin_client
 from tests.support.identities import DirectoryServer, directory_server, listening
 from zerotrust.access.secret_format import APP, INVITATION, LINK, MACHINE, is_secret
 from zerotrust.db import audit
@@ -85,8 +86,7 @@ async def asking(
                 server.database, Access.model_validate(ACCESS), https_port=https_port
             )
         async with listening(server):
-            transport = httpx2.AsyncHTTPTransport(uds=str(server.socket))
-            async with httpx2.AsyncClient(transport=transport, base_url="http://admin") as client:
+            async with admin_client(server.socket) as client:
                 yield Asker(client, server)
 
 

@@ -14,6 +14,7 @@ import httpx2
 import pytest
 from structlog.testing import capture_logs
 
+from tests.support.admin_socket import admin_client
 from tests.support.identities import HOME, DirectoryServer, directory_server, listening, new_csr
 from zerotrust.db import audit
 from zerotrust.pki import join_token
@@ -55,8 +56,7 @@ class Asker:
 async def asking(folder: Path) -> AsyncIterator[Asker]:
     with directory_server(folder) as server:
         async with listening(server) as channel:
-            transport = httpx2.AsyncHTTPTransport(uds=str(server.socket))
-            async with httpx2.AsyncClient(transport=transport, base_url="http://admin") as client:
+            async with admin_client(server.socket) as client:
                 yield Asker(server, channel, client)
 
 
