@@ -59,7 +59,7 @@ pytestmark = [
 CHAT, FILES, TEAM, RULE, PARTY, OPEN = (
     f"{name}.localhost" for name in ("chat", "files", "team", "rule", "party", "open")
 )
-EACH = 40
+EACH = 40 if FULL else 20
 """WebSockets of each case at each server."""
 BLIND = 10.0
 LIFETIME = 10.0
@@ -405,7 +405,7 @@ async def test_a_pass_is_known_to_the_other_server_at_once(
     servers: SharedServers, measured: Measured
 ) -> None:
     """Each callback goes to the first server, the request after it to the second."""
-    people, each = 20, 50
+    people, each = 20, 50 if FULL else 20
     sign_ins = [await sign_in(servers.store, f"user-{number}") for number in range(people)]
     statuses: Counter[int] = Counter()
     delays: list[float] = []
@@ -430,7 +430,7 @@ async def test_a_pass_is_known_to_the_other_server_at_once(
     delays.sort()
     measured(
         f"{len(delays)} requests with a pass that another server had just made: none redirected,"
-        f" p50 {delays[len(delays) // 2] * 1000:.0f} ms, p99 {delays[-10] * 1000:.0f} ms"
+        f" p50 {delays[len(delays) // 2] * 1000:.0f} ms, p99 {delays[-len(delays) // 100] * 1000:.0f} ms"
     )
 
 
