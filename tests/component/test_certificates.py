@@ -126,6 +126,7 @@ async def test_rotations_under_load_disturb_nobody(
             while not stop.is_set():
                 assert (await client.request("GET", "/echo")).status == 200
                 requests += 1
+                await asyncio.sleep(0.02)
 
     async def talk(name: str) -> None:
         nonlocal messages
@@ -136,7 +137,7 @@ async def test_rotations_under_load_disturb_nobody(
                 await socket.send(text := f"message {number}")
                 assert await socket.recv() == text
                 messages += 1
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.15)
 
     async with scenario.stack:
 

@@ -108,7 +108,7 @@ class Load:
                 response = await client.get("/bytes/2000")
                 assert response.status == 200 and len(response.body) == 2000, response
                 self.requests += 1
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.03)
 
     async def _post(self) -> None:
         """Bodies of all sizes; the backend says what it got."""
@@ -119,7 +119,7 @@ class Load:
                 assert response.status == 200, response
                 assert response.json()["sha256"] == hashlib.sha256(body).hexdigest()
                 self.requests += 1
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.03)
 
     async def _talk(self, socket: ClientConnection) -> None:
         """Messages, and in the end the same hash on both sides."""
@@ -132,7 +132,7 @@ class Load:
             digest.update(message)
             count += 1
             self.messages += 1
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.15)
         async with asyncio.timeout(15):
             await socket.send("!digest")
             assert await socket.recv() == f"{count} {digest.hexdigest()}"

@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.support.entrypoint import Entrypoint
 
 APP = "app.localhost"
-RATE = 200
+RATE = 100
 
 
 class Load:
