@@ -149,7 +149,7 @@ class AttackedServer:
                 ("good", 2)
             ]
 
-        await eventually(alone, "only the good agent is connected")
+        await eventually(alone, "only the good agent is connected", interval=0.1)
         assert "Traceback" not in self.server.text()
 
 

@@ -28,7 +28,7 @@ pytestmark = [
 
 APP, WS = "bulk.localhost", "calm.localhost"
 MIB = 1 << 20
-SIZE = (2048 if FULL else 512) * MIB
+SIZE = (2048 if FULL else 256) * MIB
 ROOM = 60 * MIB
 
 

@@ -115,9 +115,7 @@ async def becomes(container: Container, *, well: bool) -> None:
         return ((await asyncio.to_thread(container.check)).returncode == 0) is well
 
     try:
-        await eventually(
-            asked, f"the health check {'passes' if well else 'fails'}", 60, interval=0.2
-        )
+        await eventually(asked, f"the health check {'passes' if well else 'fails'}", 60, interval=1)
     except AssertionError as error:
         raise AssertionError(
             f"{error}\n{container.check()}\n{container.log.read_text()[-3000:]}"
