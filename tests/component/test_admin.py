@@ -7,7 +7,6 @@ import re
 import resource
 import shutil
 import stat
-import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.support.admin_socket import admin_client
 from tests.support.authorities import ForeignCertificate
 from tests.support.backends import Origin, WsEcho
-from tests.support.commands import NOBODY, Commands
+from tests.support.commands import NOBODY, Commands, run_product
 from tests.support.processes import PRODUCT, Process
 from tests.support.stack import Authority, Stack, service
 from tests.support.waiting import eventually
@@ -291,28 +290,11 @@ async def test_a_machine_joins_and_serves_what_its_token_grants(
         )
         line = tmp_path / "line"
         line.write_text(made.out)
-        join = [
-            str(PRODUCT),
-            "agent",
-            "join",
-            "--token-file",
-            str(line),
-            "--dir",
-            str(tmp_path / "new"),
-        ]
-        joined = await asyncio.to_thread(
-            subprocess.run, join, capture_output=True, text=True, timeout=30, check=False
-        )
-        assert joined.returncode == 0, joined.stderr
-        again = await asyncio.to_thread(
-            subprocess.run,
-            [*join[:-1], str(tmp_path / "other")],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-        assert (again.returncode, "already used" in again.stderr) == (1, True)
+        join: list[str | Path] = ["agent", "join", "--token-file", line, "--dir"]
+        joined = await run_product(*join, tmp_path / "new")
+        assert joined.code == 0, joined.err
+        again = await run_product(*join, tmp_path / "other")
+        assert (again.code, "already used" in again.err) == (1, True)
         file = tmp_path / "new" / "agent.yaml"
         services = (
             "services: [{hostname: n.example, protocol: http, backend:"
@@ -455,15 +437,13 @@ async def test_a_killed_server_has_lost_nothing_that_it_acknowledged(
         assert (await scenario.command("audit", "verify")).code == 0
 
 
-def test_commands_explain_themselves() -> None:
+async def test_commands_explain_themselves() -> None:
     for words in (
         ["tokens", "create"],
         ["grants", "add"],
         ["agents", "revoke"],
         ["audit", "verify"],
     ):
-        done = subprocess.run(
-            [PRODUCT, *words, "--help"], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0
-        assert "--socket" in done.stdout
+        done = await run_product(*words, "--help")
+        assert done.code == 0
+        assert "--socket" in done.out

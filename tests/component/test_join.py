@@ -5,16 +5,15 @@ import contextlib
 import signal
 import ssl
 import stat
-import subprocess
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.support.backends import Origin
-from tests.support.commands import Commands
-from tests.support.processes import PRODUCT, ROOT, Process
+from tests.support.commands import CommandResult, Commands, run_product
+from tests.support.processes import PRODUCT, Process
 from tests.support.stack import Authority, Stack
 from tests.support.waiting import eventually
 from zerotrust.pki import join_token
@@ -24,34 +23,19 @@ pytestmark = [pytest.mark.anyio, pytest.mark.component, pytest.mark.timeout(90)]
 HOST = "app.example"
 
 
-@dataclass(frozen=True)
-class CommandOutput:
-    code: int
-    out: str
-    err: str
-
-
 class Machine:
     """A folder that stands for another machine."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    async def join(self, line: str, *options: str) -> CommandOutput:
+    async def join(self, line: str, *options: str) -> CommandResult:
         """Join with the token on standard input, where other users cannot see it."""
-        done = await asyncio.to_thread(
-            subprocess.run,
-            [str(PRODUCT), "agent", "join", "-", "--dir", str(self.folder), *options],
-            input=line,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            cwd=ROOT,
-        )
-        assert "Traceback" not in done.stderr
-        assert done.stderr.count("\n") <= 1
-        return CommandOutput(done.returncode, done.stdout, done.stderr)
+        words = ["agent", "join", "-", "--dir", str(self.folder), *options]
+        done = await run_product(*words, stdin=line)
+        assert "Traceback" not in done.err
+        assert done.err.count("\n") <= 1
+        return done
 
     def agent(self) -> Process:
         command: list[str | Path] = [
@@ -216,13 +200,7 @@ async def test_rotation_disturbs_nobody(tmp_path: Path) -> None:
         old.publish("old.example", origin.port)
         async with old.agent() as agent:
             await server.stack.wait_published("old.example", process=agent)
-            rotated = await asyncio.to_thread(
-                subprocess.run,
-                [str(PRODUCT), "ca", "rotate", "--dir", str(own.folder)],
-                capture_output=True,
-                check=False,
-            )
-            assert rotated.returncode == 0
+            assert (await run_product("ca", "rotate", "--dir", own.folder)).code == 0
             since = server.stack.server.position()
             server.stack.server.send_signal(signal.SIGHUP)
             await server.stack.server.wait_line("reload|appl", since=since)

@@ -1,9 +1,6 @@
 """Tests of agents that reach their server through a proxy only: HTTP CONNECT and SOCKS5."""
 
-import asyncio
 import contextlib
-import os
-import subprocess
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,10 +10,10 @@ from typing import Any, Literal
 import pytest
 
 from tests.support.backends import Origin, WsEcho
-from tests.support.commands import Commands
+from tests.support.commands import Commands, run_product
 from tests.support.config_file import REFUSED, RELOADED, ConfigFile
 from tests.support.ports import closed_port
-from tests.support.processes import PRODUCT, ROOT, Process
+from tests.support.processes import PRODUCT, Process
 from tests.support.proxy_server import ProxyServer
 from tests.support.stack import Authority, Service, Stack, service
 from tests.support.waiting import eventually
@@ -79,16 +76,8 @@ class ProxiedStack(Stack):
 
 async def status_of(stack: Stack) -> str:
     """Return what `0trust agent status` prints."""
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [str(PRODUCT), "agent", "status", "--config", str(stack.agents["agent-1"].path)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=ROOT,
-    )
-    return done.stdout + done.stderr
+    done = await run_product("agent", "status", "--config", stack.agents["agent-1"].path)
+    return done.out + done.err
 
 
 @pytest.mark.parametrize("kind", ["http", "socks5"])
@@ -262,18 +251,9 @@ async def join(
     folder: Path, token: str, *options: str, env: Mapping[str, str] | None = None
 ) -> tuple[int, str]:
     """Join with the token on standard input; return exit status and output."""
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [str(PRODUCT), "agent", "join", "-", "--dir", str(folder), *options],
-        input=token,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=ROOT,
-        env={**os.environ, **(env or {})},
-    )
-    return done.returncode, done.stdout + done.stderr
+    words = ["agent", "join", "-", "--dir", str(folder), *options]
+    done = await run_product(*words, stdin=token, env=env)
+    return done.code, done.out + done.err
 
 
 def agent_of(folder: Path) -> Process:

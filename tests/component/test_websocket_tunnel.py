@@ -18,7 +18,7 @@ from websockets.asyncio.client import connect
 from tests.conftest import Measured
 from tests.support.backends import Origin, WsEcho
 from tests.support.client import Client
-from tests.support.commands import Commands
+from tests.support.commands import Commands, run_product
 from tests.support.network import Network
 from tests.support.pattern import pattern_bytes
 from tests.support.ports import closed_port
@@ -87,11 +87,7 @@ async def closed_network(
 
 async def run(*words: str | Path) -> str:
     """Run a command of the agent's machine; return its output."""
-    process = await asyncio.create_subprocess_exec(
-        str(PRODUCT), *map(str, words), stdout=asyncio.subprocess.PIPE
-    )
-    output, _ = await process.communicate()
-    return output.decode()
+    return (await run_product(*words)).out
 
 
 async def status(agent: Agent) -> str:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,18 +38,25 @@ class Commands:
 
     async def __call__(self, *words: str | int, uid: int | None = None) -> CommandResult:
         args = [*map(str, words), "--socket", str(self.socket)]
-        run = (
-            asyncio.to_thread(_run, args) if uid is None else asyncio.to_thread(_run_as, uid, args)
-        )
+        run = run_product(*args) if uid is None else asyncio.to_thread(_run_as, uid, args)
         done = await run
         assert "Traceback" not in done.err, done.err
         return done
 
 
-def _run(args: list[str]) -> CommandResult:
+async def run_product(
+    *words: str | Path, stdin: str = "", env: Mapping[str, str] | None = None, cwd: Path = ROOT
+) -> CommandResult:
+    """Run `0trust WORDS` to its end; `env` are variables besides those of this process."""
+    environment = {**os.environ, **(env or {})}
+    return await asyncio.to_thread(_run, [*map(str, words)], stdin, environment, cwd)
+
+
+def _run(args: list[str], said: str, env: Mapping[str, str], cwd: Path) -> CommandResult:
     with tempfile.TemporaryDirectory() as folder:
-        out, err = Path(folder, "out"), Path(folder, "err")
-        process = forked_product.start(args, out=out, err=err, env=os.environ, cwd=ROOT)
+        out, err, stdin = (Path(folder, name) for name in ("out", "err", "stdin"))
+        stdin.write_text(said)
+        process = forked_product.start(args, out=out, err=err, env=env, cwd=cwd, stdin=stdin)
         process.join(TIMEOUT)
         if process.is_alive():
             process.kill()

@@ -8,10 +8,10 @@ variables and replaces every other address in the text, where it must occur.
 import asyncio
 import re
 import shutil
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.support.commands import run_product
 from tests.support.entrypoint import Entrypoint
 from tests.support.ports import free_port
 from tests.support.processes import PRODUCT, Process, wait_port
@@ -67,7 +67,7 @@ class Example:
         await wait_port(self._https, process=self.server, timeout=60)
         await eventually(self._root.exists, "Caddy has made its root certificate", 60)
         self.caddy = Entrypoint(self._https, root=self._root)
-        await asyncio.to_thread(self._join)
+        await self._join()
         self.agent.start()
         await self.agent.wait_line("service registered", timeout=60)
 
@@ -88,27 +88,20 @@ class Example:
         for file in (authority.root, *authority.issuer, *authority.server(TUNNEL)):
             shutil.copy(file, folder / file.name)
 
-    def _join(self) -> None:
+    async def _join(self) -> None:
         """Create a join token for the host names in agent.yaml, and join with it."""
         hosts = re.findall(r"[\w*.-]+\.localhost", self.agent_file.read_text())
         options = [word for host in dict.fromkeys(hosts) for word in ("--host", host)]
-        token = self.command(
+        token = await self.command(
             "tokens", "create", "--agent", self._name, *options, "--config", "server.yaml"
         )
-        self.command("agent", "join", token.strip(), "--force", "--dir", ".")
+        await self.command("agent", "join", token.strip(), "--force", "--dir", ".")
 
-    def command(self, *words: str) -> str:
+    async def command(self, *words: str) -> str:
         """Run a command on the server's machine, in the folder with its file; return its output."""
-        done = subprocess.run(
-            [PRODUCT, *words],
-            cwd=self._folder,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        done = await run_product(*words, cwd=self._folder)
+        assert done.code == 0, done.err
+        return done.out
 
     def _write(self, file: Path, text: str, places: Mapping[str, str]) -> None:
         for before, after in places.items():

@@ -26,11 +26,20 @@ def die_with_parent() -> None:
 
 
 def start(
-    args: Sequence[str], *, out: Path, err: Path, env: Mapping[str, str], cwd: Path
+    args: Sequence[str],
+    *,
+    out: Path,
+    err: Path,
+    env: Mapping[str, str],
+    cwd: Path,
+    stdin: Path | None = None,
 ) -> BaseProcess:
-    """Start `0trust ARGS` in a process group of its own; append its output to two files."""
+    """Start `0trust ARGS` in a process group of its own; append its output to two files.
+
+    Without `stdin`, its standard input is empty.
+    """
     process = _fork_server().Process(
-        target=_become, args=(list(args), out, err, dict(env), cwd), daemon=True
+        target=_become, args=(list(args), out, err, dict(env), cwd, stdin), daemon=True
     )
     process.start()
     return process
@@ -43,6 +52,8 @@ def _fork_server() -> ForkServerContext:
         [
             "zerotrust.server.app",
             "zerotrust.agent.app",
+            "zerotrust.agent.join",
+            "zerotrust.agent.control_socket",
             "zerotrust.cli.commands",
             "zerotrust.cli.tables",
             "zerotrust.cli.admin_client",
@@ -54,7 +65,9 @@ def _fork_server() -> ForkServerContext:
     return context
 
 
-def _become(args: list[str], out: Path, err: Path, env: dict[str, str], cwd: Path) -> None:
+def _become(
+    args: list[str], out: Path, err: Path, env: dict[str, str], cwd: Path, stdin: Path | None
+) -> None:
     os.setsid()
     die_with_parent()
     os.chdir(cwd)
@@ -64,5 +77,7 @@ def _become(args: list[str], out: Path, err: Path, env: dict[str, str], cwd: Pat
         with file.open("ab") as written:
             os.dup2(written.fileno(), stream.fileno())
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    if stdin is not None:
+        sys.stdin = stdin.open()
     sys.argv = ["0trust", *args]
     main.main(args)
