@@ -50,11 +50,6 @@ class WorkerPeers:
 
     @property
     def count(self) -> int:
-        """Number of the other workers."""
-        return len(self._sockets())
-
-    @property
-    def count(self) -> int:
         """Number of the other workers, with those that do not answer."""
         return len(self._sockets())
 
