@@ -39,8 +39,8 @@ RESETS = 20 if FULL else 8
 CONNECTIONS = 2
 UPLOADS = 4
 UPLOAD = 4_000_000
-BURST = 1_000_000
-BURST_PAUSE = 0.4
+BURST = UPLOAD if FULL else 1_000_000
+BURST_PAUSE = 0.0 if FULL else 0.4
 """Seconds between two bursts of an upload: at full speed, uploads would take the whole machine."""
 PACE = 0.5
 """Seconds between two messages of a WebSocket."""
