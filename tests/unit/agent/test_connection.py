@@ -405,7 +405,10 @@ async def test_the_reason_of_a_process_that_another_one_has_replaced(scenario: S
             await eventually(lambda: first.agent.status().problem == reason, "the reason")
 
 
-async def test_the_reason_of_a_server_that_ends(scenario: Scenario) -> None:
+async def test_the_reason_of_a_server_that_ends(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(random, "uniform", lambda _, most: most)  # it is told until the next try
     async with dialling(scenario.config(1)) as agent:
         await scenario.connected(0)
         (session,) = scenario.sessions

@@ -58,8 +58,10 @@ if os.path.exists(folder + "/busy"):
         note("drain")
     signal.signal(signal.SIGTERM, drain)
 started_with = mark()
-with open(folder + "/pid" + index, "w") as file:
+path = folder + "/pid" + index
+with open(path + ".new", "w") as file:
     file.write(str(os.getpid()))
+os.replace(path + ".new", path)
 channel = socket.socket(fileno=int(descriptor))
 while os.path.exists(folder + "/slow" + index):
     time.sleep(0.01)
