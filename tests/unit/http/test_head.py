@@ -266,6 +266,20 @@ def test_an_upgrade_needs_upgrade_and_connection(
     assert head.fields.lines == b""
 
 
+def test_other_lines_or_another_host_change_nothing_else() -> None:
+    fields = request(b"Content-Length: 3", b"A: b", b"X-Real-IP: 192.0.2.1").fields
+    other = fields.with_lines(b"C: d\r\n", b"")
+    assert (other.lines, other.spoofable) == (b"C: d\r\n", b"")
+    lines = {"lines": fields.lines, "spoofable": fields.spoofable}
+    assert values_of(other) | lines == values_of(fields)
+    other = fields.with_host(b"OTHER.example.com:81")
+    assert (other.host, other.host_field) == ("other.example.com", b"OTHER.example.com:81")
+    host = {"host": fields.host, "host_field": fields.host_field}
+    assert values_of(other) | host == values_of(fields)
+    with pytest.raises(HttpError):
+        fields.with_host(b"a b")
+
+
 def test_http_1_0_has_no_upgrade_and_closes_unless_asked() -> None:
     old = b"GET / HTTP/1.0"
     assert request(b"Connection: Upgrade", b"Upgrade: websocket", start=old).fields.upgrade is None

@@ -187,9 +187,11 @@ def test_a_piece_of_a_possible_pong_is_held_back() -> None:
     quiet = Quieted()
     pong = quiet.ping()
     assert quiet.client(TEXT + pong[:9]) == TEXT
+    assert quiet.pings.withheld == 9
     assert quiet.look() is Quiet.BUSY
     assert quiet.look() is Quiet.BUSY
     assert quiet.client(pong[9:] + TEXT) == TEXT
+    assert quiet.pings.withheld == len(pong)
 
 
 @pytest.mark.parametrize(
