@@ -10,7 +10,7 @@
 # make check  check format, lint, types and layers, and run the unit tests not marked slow: under a minute, before a commit
 # make lint   the same without tests; make unit: run all unit tests
 # make coverage  run the unit tests not marked large, with few Hypothesis examples, and check the coverage of each
-#                package (scripts/check_coverage.py); coverage-pure: the same for most rooms without I/O, as make test does
+#                package (scripts/check_coverage.py)
 # make image  build and test the container image; without Docker or Podman, run its steps on this machine
 
 PYTHON ?= python3
@@ -20,7 +20,7 @@ BIN    := $(VENV)/bin
 # Keep bytecode: otherwise each test process compiles its imports, which takes seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check lint unit coverage coverage-pure image compiled lock clean format bench bench-quick bench-check bench-peers chaos soak rotations scaling
+.PHONY: demo test check lint unit coverage image compiled lock clean format bench bench-quick bench-check bench-peers chaos soak rotations scaling
 
 demo: $(VENV)/demo.stamp
 	@$(BIN)/python -m demo
@@ -42,23 +42,12 @@ unit: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -q tests/unit tests/test_*.py -n 2 --dist loadgroup
 
 JOBS ?= 2
-COVERAGE = $(BIN)/coverage run -m pytest -q -n $(JOBS) --dist loadgroup -m "not large" --hypothesis-profile coverage
-REPORT = build/coverage/report.json
 coverage: $(VENV)/test.stamp
 	@$(BIN)/coverage erase
-	@$(COVERAGE) tests/unit tests/test_*.py
+	@$(BIN)/coverage run -m pytest -q tests/unit tests/test_*.py -n $(JOBS) --dist loadgroup -m "not large" --hypothesis-profile coverage
 	@$(BIN)/coverage combine --quiet
-	@$(BIN)/coverage json --quiet -o $(REPORT)
-	@$(BIN)/python scripts/check_coverage.py $(REPORT)
-
-# Rooms without I/O whose own tests run each line and each branch of them; those of access and model are run by others too.
-PURE = balancing http limits middleware routing tunnel
-coverage-pure: $(VENV)/test.stamp
-	@$(BIN)/coverage erase
-	@$(COVERAGE) $(PURE:%=tests/unit/%)
-	@$(BIN)/coverage combine --quiet
-	@$(BIN)/coverage json --quiet -o $(REPORT)
-	@$(BIN)/python scripts/check_coverage.py $(REPORT) $(PURE)
+	@$(BIN)/coverage json --quiet -o build/coverage/report.json
+	@$(BIN)/python scripts/check_coverage.py build/coverage/report.json
 
 image: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -q tests/component/test_container.py

@@ -1,13 +1,13 @@
-"""Checks the coverage of rooms: `python scripts/check_coverage.py REPORT [ROOM…]`.
+"""Checks the coverage of each room: `python scripts/check_coverage.py REPORT`.
 
-REPORT is what `coverage json` wrote. Without a ROOM, all are checked. The exit status is 1 if a
-room has less coverage than ROOMS asks for.
+REPORT is what `coverage json` wrote. The exit status is 1 if a room has less coverage than ROOMS
+asks for.
 """
 
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, Final
@@ -85,19 +85,13 @@ class RoomCoverage:
         )
 
 
-def main(report: Path, only: Collection[str] = ()) -> int:
-    """Print one line a room, and what is missing in rooms below their number.
-
-    Args:
-        only: the rooms to check; all if it is empty.
-    """
+def main(report: Path) -> int:
+    """Print one line a room, and what is missing in rooms below their number."""
     rooms = by_room(json.loads(report.read_text(encoding="utf-8"))["files"])
     print("coverage       lines  branches  needed")
     failed = False
     for name, needed in ROOMS.items():
         room = rooms.pop(name, None)
-        if only and name not in only:
-            continue
         if room is None:
             print(f"{name}: no file in {report}; remove its number from ROOMS or measure it")
             failed = True
@@ -145,6 +139,6 @@ def _percent(covered: int, total: int) -> str:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
-        sys.exit("usage: python scripts/check_coverage.py REPORT [ROOM…]")
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))
+    if len(sys.argv) != 2:
+        sys.exit("usage: python scripts/check_coverage.py REPORT")
+    sys.exit(main(Path(sys.argv[1])))

@@ -147,17 +147,18 @@ fuzzed() { # wait for the fuzzer, and print what it said
 run "the machine" machine
 compile_beside
 run "format, lint, types, layers" static
-compiled=(tests/unit/{tunnel,http,balancing,routing,net}) # these rooms run in the compiled stage
-others() {
-    local folders
-    mapfile -t folders < <(find tests/unit -mindepth 1 -maxdepth 1 -name '[!_]*' -type d |
-        grep -vxFf <(printf '%s\n' "${compiled[@]}") | sort)
-    tests -n "$((JOBS + 1))" tests/test_*.py "${folders[@]}"
+run "unit tests, with coverage" timeout --signal INT --kill-after 60 1500 \
+    make --no-print-directory VENV="${VENV:-.venv}" JOBS="$((JOBS + 1))" coverage
+
+compiled=(tests/unit/{tunnel,http,balancing,routing,net}) # these rooms run whole in the compiled stage
+thorough() { # of the other rooms, the tests that the stage with coverage leaves out or runs with few examples
+    local files
+    mapfile -t files < <(grep -rlE --include='test_*.py' '^from hypothesis|pytest\.mark\.large' tests/unit |
+        grep -vFf <(printf '%s/\n' "${compiled[@]}") | sort)
+    tests -n "$((JOBS + 1))" -m "hypothesis or large" "${files[@]}"
 }
 
-run "unit tests" others
-run "coverage of rooms without I/O" timeout --signal INT --kill-after 60 1500 \
-    make --no-print-directory VENV="${VENV:-.venv}" JOBS="$((JOBS + 1))" coverage-pure
+run "unit tests, thorough" thorough
 run "compiling the data path" compile
 run "unit tests, compiled" tests "${compiled[@]}"
 speed() { # a short `make bench-check` that detects large regressions; it measures a fallen ratio twice

@@ -95,17 +95,6 @@ def test_a_room_without_files_fails(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "net: no file in" in capsys.readouterr().out
 
 
-def test_only_the_rooms_that_are_asked_for_are_checked(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    report = tmp_path / "report.json"
-    files = {"src/zerotrust/net/a.py": file((1, 9)), "src/zerotrust/errors.py": file((2, 2))}
-    report.write_text(json.dumps({"files": files}))
-    assert main(report, ["errors"]) == 0
-    assert "net" not in capsys.readouterr().out
-    assert main(report, ["net"]) == 1
-
-
 def test_a_room_without_a_number_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = ("errors", "net/tls", "fresh/start")
     assert check(tmp_path, {f"src/zerotrust/{name}.py": file((1, 1)) for name in names}) == 1
