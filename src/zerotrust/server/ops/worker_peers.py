@@ -15,7 +15,7 @@ from zerotrust.net.json_api import CallError
 from zerotrust.server.ops.worker_endpoints import METRICS
 from zerotrust.telemetry import logs, merged_metrics
 
-TIMEOUT: Final = 2.0
+TIMEOUT: Final = 5.0
 """Seconds in which a worker must answer. One that restarts has no sessions and nothing to say."""
 SILENCE: Final = 3.0
 """Seconds for which a worker that has not answered in time is not asked: a page asks several times.
