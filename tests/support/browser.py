@@ -3,12 +3,18 @@
 A strict client first verifies the service's certificate with Caddy's root and reads its key.
 Chromium then trusts this key (`--ignore-certificate-errors-spki-list`), because its own root store
 can only be changed for the whole user.
+
+Chromium ends its HTTP/2 connections, with ERR_NETWORK_CHANGED, when an address of the machine comes
+or goes, also one that it does not use. Tests that run at the same time lay cables to namespaces. So
+Chromium is kept from hearing of addresses (`fixed_network.c`).
 """
 
 import base64
 import contextlib
+import functools
 import hashlib
 import json
+import os
 import shutil
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -19,6 +25,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
+from tests.support import preloaded_library
 from tests.support.entrypoint import trusting
 from tests.support.processes import ROOT
 
@@ -85,7 +92,9 @@ async def browser(*trusted_keys: str, options: Sequence[str] = ()) -> AsyncItera
     """Start a browser that also trusts these keys, with more options of its command line."""
     arguments = [*_arguments(trusted_keys), *options]
     async with async_playwright() as playwright:
-        started = await playwright.chromium.launch(executable_path=executable(), args=arguments)
+        started = await playwright.chromium.launch(
+            executable_path=executable(), args=arguments, env=_environment()
+        )
         yield started
         await started.close()
 
@@ -126,6 +135,7 @@ async def chromium_without_cookies(
             profile,
             executable_path=executable(with_settings=True),
             args=_arguments(trusted_keys),
+            env=_environment(),
         )
         yield context
         await context.close()
@@ -135,3 +145,10 @@ def _arguments(trusted_keys: Sequence[str]) -> list[str]:
     if not trusted_keys:
         return OPTIONS
     return [*OPTIONS, f"--ignore-certificate-errors-spki-list={','.join(trusted_keys)}"]
+
+
+@functools.cache
+def _environment() -> dict[str, str | float | bool]:
+    BUILD.mkdir(exist_ok=True)
+    library = preloaded_library.build("fixed_network.c", BUILD)
+    return {**os.environ, "LD_PRELOAD": str(library)}

@@ -1,29 +1,23 @@
 """A settable clock for processes: a preloaded library (`clock.c`)."""
 
-import shutil
 import struct
-import subprocess
 from pathlib import Path
+
+from tests.support import preloaded_library
 
 _OFFSET = struct.Struct("=q")
 
 
 class Clock:
-    """Makes the library in `folder`. Needs a C compiler, as the compiled package does.
+    """Makes the library in `folder`.
 
     Attributes:
         seconds: how far it is ahead of the machine's now.
     """
 
     def __init__(self, folder: Path) -> None:
-        compiler = shutil.which("cc")
-        assert compiler, "the tests need a C compiler: apt-get install gcc"
-        self._library = folder / "clock.so"
+        self._library = preloaded_library.build("clock.c", folder)
         self._file = folder / "clock.offset"
-        source = Path(__file__).with_name("clock.c")
-        subprocess.run(
-            [compiler, "-shared", "-fPIC", "-O1", "-Wall", "-o", self._library, source], check=True
-        )
         self.seconds = 0
         self.set(0)
 
