@@ -10,6 +10,7 @@ a crash or a full disk leaves the old file or the new one, never half a file.
 import contextlib
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -161,6 +162,23 @@ def write(path: Path, data: bytes, *, mode: int, replace: bool) -> None:
         raise PkiError(
             f"{path}: cannot write: {_reason(error)}; choose a folder you may write to"
         ) from error
+
+
+def read_or_create(path: Path, make: Callable[[], str], *, what: str) -> str:
+    """Return the text of a private file; create it with what `make` returns if there is none.
+
+    Several processes may call this at once: all return the text of the one that was first.
+
+    Raises:
+        PkiError: it cannot be read or written; the message names the file and `what` it is.
+    """
+    if not path.exists():
+        try:
+            write(path, make().encode(), mode=PRIVATE, replace=False)
+        except PkiError:
+            if not path.exists():
+                raise
+    return read(path, what=what).strip().decode("latin-1")
 
 
 def _write_new(path: Path, data: bytes, mode: int) -> None:

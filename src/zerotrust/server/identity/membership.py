@@ -202,16 +202,9 @@ def load_server_id(folder: Path) -> str:
     """
     path = folder / FILE
     try:
-        if not path.exists():
-            keys.write(path, secrets.token_hex(16).encode(), mode=keys.PRIVATE, replace=False)
+        text = keys.read_or_create(path, lambda: secrets.token_hex(16), what="id of the server")
     except PkiError as error:
-        if not path.exists():
-            raise StateError(str(error)) from error
-        # Another worker of this server has made it at the same moment.
-    try:
-        text = path.read_bytes().strip().decode("latin-1")
-    except OSError as error:
-        raise StateError(f"{path}: {error.strerror or error}") from error
+        raise StateError(str(error)) from error
     if len(text) != 32 or not set(text) <= set("0123456789abcdef"):
         raise StateError(f"{path}: no id of 32 hexadecimal digits; remove the file")
     return text

@@ -118,17 +118,11 @@ def load_proxy_secret(path: Path) -> ProxySecret:
     """
     is_new = not path.exists()
     try:
-        if is_new:
-            made = secrets.token_urlsafe(32)
-            keys.write(path, made.encode(), mode=keys.PRIVATE, replace=False)
+        text = keys.read_or_create(
+            path, lambda: secrets.token_urlsafe(32), what="secret of the proxies"
+        )
     except PkiError as error:
-        if not path.exists():
-            raise StateError(str(error)) from error
-        # Another process of the server has made it at the same moment.
-    try:
-        text = path.read_bytes().strip().decode("latin-1")
-    except OSError as error:
-        raise StateError(f"{path}: {error.strerror or error}") from error
+        raise StateError(str(error)) from error
     if not _SECRET.fullmatch(text):
         raise StateError(
             f"{path}: no secret of 32 to 1024 letters and digits; remove it, and the server makes"
