@@ -166,7 +166,7 @@ speed() { # a short `make bench-check` that detects large regressions; it measur
 }
 
 run "speed against Caddy alone" speed
-# These tests wait for more than half of their time.
+# Some of these tests wait for most of their time: two for each core keep both busy.
 run "browser and component tests" tests -n "$((JOBS * 2))" --durations=15 tests/browser tests/component
 # Autobahn waits for a half of its time: the fuzzer takes the other core and what is left.
 if "$BIN/python" -c 'import atheris' 2>/dev/null; then

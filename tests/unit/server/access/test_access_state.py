@@ -94,12 +94,12 @@ async def test_another_server_follows(shared: Stores) -> None:
 @pytest.mark.slow
 @pytest.mark.xdist_group("postgresql")
 @pytest.mark.timeout(90)
-async def test_a_thousand_hand_overs_on_one_server_are_accepted_on_another(
+async def test_hundreds_of_hand_overs_on_one_server_are_accepted_on_another(
     shared: Stores,
 ) -> None:
     first, second = await shared.start(), await shared.start()
     sign_in = (await first.sign_in(await first.passkey("anna"))).credential
-    for number in range(1000):
+    for number in range(300):
         code = await first.sign_ins.hand_over(
             sign_in, host=f"{number}.example.com", challenge=CHALLENGE, target="/"
         )
@@ -108,7 +108,7 @@ async def test_a_thousand_hand_overs_on_one_server_are_accepted_on_another(
         )
         assert second.state.index.find(made.credential.digest) is made.credential
     await first.state.catch_up()
-    assert len(first.state.index) == 1001
+    assert len(first.state.index) == 301
 
 
 @pytest.mark.slow
@@ -444,27 +444,27 @@ def fill(session: Session, *, users: int, sign_ins: int, passes: int, now: int) 
 @pytest.mark.large
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-async def test_a_hundred_thousand_passes_take_a_kibibyte_each_at_most(
+async def test_passes_take_a_kibibyte_each_at_most(
     servers: Stores, measured: Measured
 ) -> None:
     store = await servers.start()
     now = int(servers.clock.now)
     with store.database.transaction() as session:
-        fill(session, users=2000, sign_ins=10_000, passes=90_000, now=now)
+        fill(session, users=600, sign_ins=3_000, passes=27_000, now=now)
     gc.collect()
     begun, begun_at = time.process_time(), time.perf_counter()
     await store.state.load()
     took, waited = time.process_time() - begun, time.perf_counter() - begun_at
-    assert len(store.state.index) == 100_000
+    assert len(store.state.index) == 30_000
     tracemalloc.start()
     state = AccessState(store.database, access(), clock=servers.clock)
     await state.load()
     gc.collect()
-    each = tracemalloc.get_traced_memory()[0] / 100_000
+    each = tracemalloc.get_traced_memory()[0] / 30_000
     tracemalloc.stop()
     kind = "PostgreSQL" if store.database.shared else "SQLite"
     measured(
-        f"{kind}: 100,000 credentials load in {waited:.2f} s"
+        f"{kind}: 30,000 credentials load in {waited:.2f} s"
         f" ({took:.2f} s of the processor), {each:.0f} bytes each"
     )
     assert each <= 1024
