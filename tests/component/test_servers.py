@@ -18,6 +18,8 @@ from tests.support.backends import Origin, WsEcho
 from tests.support.client import Client
 from tests.support.databases import Cluster
 from tests.support.echo_socket import EchoSocket
+from tests.support.metrics import read
+from tests.support.ports import free_port
 from tests.support.stack import Authority, Stack, service
 from tests.support.waiting import eventually
 
@@ -39,9 +41,14 @@ LEASE = 15.0
 
 @dataclass
 class Edge:
-    """Two servers without Caddy: tests take its place."""
+    """Two servers without Caddy: tests take its place.
+
+    Attributes:
+        metrics_ports: where each server has its metrics.
+    """
 
     stacks: tuple[Stack, Stack]
+    metrics_ports: tuple[int, int]
     cluster: Cluster
 
     async def admin(self, number: int, path: str) -> Any:
@@ -104,17 +111,20 @@ async def two_servers(folder: Path, authority: Authority) -> AsyncIterator[Edge]
         url = cluster.migrated()
         async with Origin(folder) as origin, WsEcho(folder) as echo:
             services = [service(APP, origin.port), service(WS, echo.port)]
-            made = []
+            made, ports = [], (free_port(), free_port())
             for number in range(2):
                 own = folder / f"server-{number + 1}"
-                sections = {"state": {"dir": str(own / "state"), "url": url}}
+                sections = {
+                    "state": {"dir": str(own / "state"), "url": url},
+                    "metrics": {"listen_addr": f"127.0.0.1:{ports[number]}"},
+                }
                 agents = {"agent-1": services} if number == 0 else {}
                 made.append(
                     Stack(own, authority, agents=agents, with_caddy=False, sections=sections)
                 )
                 announce(made[-1])
             async with made[0], made[1]:
-                edge = Edge((made[0], made[1]), cluster)
+                edge = Edge((made[0], made[1]), ports, cluster)
                 await edge.published(1)
                 yield edge
     finally:
@@ -194,6 +204,7 @@ async def test_an_agent_that_knows_one_server_serves_through_both(edge: Edge) ->
     both = sorted(map(address, edge.stacks))
     for number in range(2):
         assert sorted(await edge.members(number)) == both
+        assert (await read(edge.metrics_ports[number]))["zerotrust_members"] == 2
         await edge.has_sessions(number, 2)
         answer = await edge.stacks[number].api.get(APP, "/bytes/3", HTTPS)
         assert (answer.status, len(answer.body)) == (200, 3)
@@ -247,6 +258,7 @@ async def test_one_of_two_servers_is_killed(edge: Edge, measured: Measured) -> N
 
     await eventually(is_forgotten, "the lease ends", LEASE + 10, 0.2)
     forgotten = time.monotonic() - killed_at
+    assert (await read(edge.metrics_ports[1]))["zerotrust_members"] == 1
     await echoes(sockets[1])
     assert (await second.api.get(APP, "/bytes/1", HTTPS)).status == 200
 

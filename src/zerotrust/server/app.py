@@ -384,7 +384,11 @@ class Server:
             config=lambda: self._config,
         )
         self.metrics = MetricsEndpoint(
-            lambda: chain(metrics.collect(), self._observers.collect()),
+            lambda: chain(
+                metrics.collect(),
+                self._observers.collect(),
+                () if self._membership is None else self._membership.collect(),
+            ),
             lambda: metrics.health,
             coalescer=coalescer,
             tasks=tasks,

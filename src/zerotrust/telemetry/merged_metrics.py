@@ -18,6 +18,7 @@ _LARGEST: Final = frozenset(
             "overloaded",
             "session_bytes_most",
             "event_loop_lag_seconds",
+            "members",
         )
     }
     | {"process_start_time_seconds"}

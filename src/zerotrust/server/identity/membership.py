@@ -11,11 +11,12 @@ time, the leases of all have ended: then each has another lease's time to come b
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from prometheus_client import Metric
 from sqlalchemy.orm import Session
 
 from zerotrust import __version__
@@ -26,6 +27,7 @@ from zerotrust.db.tables import ServerRow
 from zerotrust.errors import PkiError, StateError
 from zerotrust.pki import keys
 from zerotrust.telemetry import logs
+from zerotrust.telemetry.metrics import gauge
 
 _log = logs.logger("identity")
 
@@ -92,6 +94,11 @@ class Membership:
         self._wake = asyncio.Event()
         self.server_id = server_id
         self.members: Members = ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of the servers that share the database."""
+        meaning = "Servers that hold a lease in the shared database, including this one."
+        yield gauge("members", meaning, len(self.members))
 
     def reconfigure(self, address: str | None) -> None:
         """Announce another address, or none, from now on."""

@@ -444,9 +444,7 @@ def fill(session: Session, *, users: int, sign_ins: int, passes: int, now: int) 
 @pytest.mark.large
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-async def test_passes_take_a_kibibyte_each_at_most(
-    servers: Stores, measured: Measured
-) -> None:
+async def test_passes_take_a_kibibyte_each_at_most(servers: Stores, measured: Measured) -> None:
     store = await servers.start()
     now = int(servers.clock.now)
     with store.database.transaction() as session:
