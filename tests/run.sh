@@ -161,11 +161,12 @@ thorough() { # of the other rooms, the tests that the stage with coverage leaves
 run "unit tests, thorough" thorough
 run "compiling the data path" compile
 run "unit tests, compiled" tests "${compiled[@]}"
-speed() { # a short `make bench-check` that detects large regressions; it measures a fallen ratio twice
+speed() { # short forms of `make bench-check`, which measures a fallen ratio twice, and of `make scaling`
     "$BIN/python" -m benchmarks --quick --only "1 KiB GET, " --check benchmarks/baseline.json --tolerance 0.4 --out build/bench
+    SCALING=short "$BIN/python" -m pytest -q tests/component/test_workers.py -k throughput
 }
 
-run "speed against Caddy alone" speed
+run "speed" speed
 # Some of these tests wait for most of their time: two for each core keep both busy.
 run "browser and component tests" tests -n "$((JOBS * 2))" --durations=15 tests/browser tests/component
 # Autobahn waits for a half of its time: the fuzzer takes the other core and what is left.

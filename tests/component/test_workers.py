@@ -240,6 +240,9 @@ async def test_agents_reach_all_workers_through_caddy(tmp_path: Path) -> None:
         assert all([await echoes(socket) for socket in sockets.values()])
 
 
+SCALING = {"short": (1, 2), "full": (1, 2, 4)}
+"""Numbers of workers that are measured. Nothing else may run then: `make test` measures the short
+form beside no other test, `make scaling` the full one."""
 SHARE = 0.025
 """Share of a processor for each worker: little, so that the rest of the chain keeps up with four
 on a machine of two."""
@@ -280,14 +283,14 @@ async def measure(folder: Path, workers: int, seconds: float) -> Rate:
         return Rate(sum(counts) / taken, cpu / sum(counts) * 1000)
 
 
-@pytest.mark.skipif(os.environ.get("SCALING") != "full", reason="measured alone: make scaling")
+@pytest.mark.skipif("SCALING" not in os.environ, reason="measured alone: make scaling")
 async def test_throughput_grows_with_the_workers(
     tmp_path: Path, measured: Callable[[str], None]
 ) -> None:
     if reason := cpu_quota.unavailable():
         pytest.skip(reason)
     rates = {}
-    for workers in (1, 2, 4):
+    for workers in SCALING[os.environ["SCALING"]]:
         (folder := tmp_path / str(workers)).mkdir()
         rates[workers] = await measure(folder, workers, 2.5)
     measured(
@@ -298,5 +301,6 @@ async def test_throughput_grows_with_the_workers(
     )
     # The goals are 1.9, 3.6 and 1.1.
     assert rates[2].requests >= 1.6 * rates[1].requests
-    assert rates[4].requests >= 2.8 * rates[1].requests
-    assert rates[4].cpu <= 1.3 * rates[1].cpu
+    if 4 in rates:
+        assert rates[4].requests >= 2.8 * rates[1].requests
+        assert rates[4].cpu <= 1.3 * rates[1].cpu
