@@ -1,17 +1,22 @@
 """Rules of the code base: test files, names, docstrings, documents."""
 
 import ast
+import asyncio
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import sysconfig
+import threading
+import warnings
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
+import uvloop
 
 import hatch_build
 
@@ -448,3 +453,21 @@ def test_a_test_that_does_not_end_costs_no_other(tmp_path: Path) -> None:
     assert "test_hang.py::test_blocks does not end" in said
     assert re.search(r"test_hang.py:7 in stuck\n", said)
     assert re.search(r"test_hang.py::test_waits\S* - TimeoutError", said)
+
+
+def test_a_connection_that_a_test_leaves_open_does_not_block_the_end_of_its_loop() -> None:
+    """uvloop 0.23 leaves a handle open whose warning is an error, and waits for it for ever."""
+
+    async def leave_open() -> None:
+        await asyncio.get_running_loop().create_connection(asyncio.Protocol, *address)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = listening.getsockname()
+        loop = uvloop.new_event_loop()
+        loop.run_until_complete(leave_open())
+        with warnings.catch_warnings(record=True) as told:
+            closing = threading.Thread(target=loop.close, daemon=True)
+            closing.start()
+            closing.join(20)
+            assert not closing.is_alive(), "the loop does not end"
+    assert "TCPTransport" in str(told[0].message)
