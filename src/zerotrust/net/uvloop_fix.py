@@ -1,4 +1,4 @@
-"""uvloop with a fix: readers are called for a socket error that follows data."""
+"""uvloop with two fixes: for a socket error that follows data, and for a resolver that hangs."""
 
 import asyncio
 import weakref
@@ -7,6 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVarTuple, Unpack
 
 import uvloop
+
+from zerotrust.net.resolver import Resolver
 
 if TYPE_CHECKING:
     from _typeshed import HasFileno
@@ -24,11 +26,14 @@ class WatchingLoop(uvloop.Loop):
 
     uvloop alone holds a reference to the callback. If the callback is freed without
     `remove_reader`, uvloop has stopped watching, and the descriptor is added again.
+
+    Names are resolved by `net.resolver`, so that the loop can close while a look-up hangs.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._watched: dict[int, weakref.ref[Callable[[], Any]] | asyncio.Handle] = {}
+        self._resolver = Resolver(self)
 
     def add_reader(
         self, fd: "int | HasFileno", callback: Callable[[Unpack[Arguments]], Any], *args: *Arguments
@@ -43,6 +48,20 @@ class WatchingLoop(uvloop.Loop):
     def remove_reader(self, fd: "int | HasFileno") -> Any:
         self._forget(_number(fd))
         return super().remove_reader(fd)
+
+    async def getaddrinfo(
+        self,
+        host: bytes | str | None,
+        port: bytes | str | int | None,
+        *,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[Any]:
+        return await self._resolver.addresses(
+            host, port, family=family, type=type, proto=proto, flags=flags
+        )
 
     def close(self) -> None:
         self._watched.clear()
