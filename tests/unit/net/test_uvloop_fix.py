@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 from collections.abc import Iterator
 
+import aiofastnet
 import pytest
 
 from zerotrust.net.loop import run
@@ -158,3 +160,22 @@ def test_an_open_watch_ends_with_the_loop(
         loop.run_until_complete(turns(loop, 1))
         loop.close()
     assert capsys.readouterr().err == ""
+
+
+def test_a_peer_that_leaves_in_a_handshake_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        with pair() as (near, far):
+            far.close()
+            with pytest.raises(ConnectionResetError):
+                await aiofastnet.connect_accepted_socket(
+                    asyncio.get_running_loop(), asyncio.Protocol, near, ssl=context
+                )
+
+    run(main())
+    assert not caplog.records
+
+
+def test_other_faults_are_logged(loop: WatchingLoop, caplog: pytest.LogCaptureFixture) -> None:
+    loop.call_exception_handler({"message": "a fault", "exception": ConnectionResetError()})
+    assert [record.getMessage() for record in caplog.records] == ["a fault"]
