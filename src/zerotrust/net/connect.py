@@ -85,9 +85,11 @@ async def _connect(
         transport, _ = await aiofastnet.create_connection(
             loop, protocol, sock=raw, ssl=tls, server_hostname=None if tls is None else server_name
         )
-    except BaseException:
+    except Exception:
         raw.close()
         raise
+    # When this is cancelled, aiofastnet closes the socket. If the handshake is done, it first ends
+    # TLS, and until then the loop watches the descriptor: its number must not be used again.
     return transport
 
 

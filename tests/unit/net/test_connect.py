@@ -348,3 +348,31 @@ async def refused(proxy: Proxy, *, connect_timeout: float = 10.0) -> str:
 def assert_matches(pattern: str, text: str) -> None:
     with pytest.raises(ProxyError, match=pattern):
         raise ProxyError(text)
+
+
+@pytest.mark.parametrize("secured", [True, False])
+async def test_a_dial_that_is_cancelled_once_it_is_connected_is_closed(
+    tmp_path: Path, secured: bool
+) -> None:
+    class Cancelling(asyncio.Protocol):
+        def __init__(self) -> None:
+            self.lost = asyncio.Event()
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.number = transport.get_extra_info("socket").fileno()
+            dialling.cancel()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self.lost.set()
+
+    made = Cancelling()
+    async with echo_server(tmp_path, plain=not secured) as echo:
+        tls = echo.client_tls if secured else None
+        dialling = asyncio.ensure_future(
+            dial(lambda: made, "127.0.0.1", echo.port, connect_timeout=10, tls=tls)
+        )
+        with pytest.raises(asyncio.CancelledError):
+            await dialling
+        async with asyncio.timeout(10):
+            await made.lost.wait()
+    assert not asyncio.get_running_loop().remove_reader(made.number), "its number is watched"
