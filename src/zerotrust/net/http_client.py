@@ -19,6 +19,7 @@ import errno
 import math
 import resource
 import select
+import socket
 import ssl
 import sys
 from dataclasses import dataclass
@@ -633,17 +634,32 @@ class BackendPool:
         if endpoint.path:
             await self._loop.create_unix_connection(connection.as_protocol, endpoint.path)
             return
-        # Use the loop's own TLS instead of aiofastnet's: when reading is paused, aiofastnet 1.2.0
-        # keeps decrypted bytes back until the backend sends more.
-        connect = (
-            partial(type(self._loop).create_connection, self._loop)
-            if tls
-            else self._loop.create_connection
-        )
-        await connect(
-            connection.as_protocol,
-            endpoint.host,
-            endpoint.port,
-            ssl=tls,
-            server_hostname=(self._options.server_name or endpoint.host) if tls else None,
-        )
+        if tls is not None:
+            await self._connect_tls(connection, tls)
+            return
+        await self._loop.create_connection(connection.as_protocol, endpoint.host, endpoint.port)
+
+    async def _connect_tls(self, connection: BackendConnection, tls: ssl.SSLContext) -> None:
+        """Connect to the first address that accepts, and do the TLS handshake there.
+
+        This uses the loop's own TLS instead of aiofastnet's: when reading is paused, aiofastnet
+        1.2.0 keeps decrypted bytes back until the backend sends more. The loop gets addresses
+        instead of a name, because its own look-up can't be given up (`net.resolver`).
+        """
+        endpoint = self._options.endpoint
+        connect = partial(type(self._loop).create_connection, self._loop)
+        found = await self._loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+        for number, entry in enumerate(found, 1):
+            try:
+                await connect(
+                    connection.as_protocol,
+                    entry[4][0],
+                    endpoint.port,
+                    ssl=tls,
+                    server_hostname=self._options.server_name or endpoint.host,
+                )
+            except OSError as error:
+                if number == len(found) or isinstance(error, ssl.SSLError):
+                    raise
+            else:
+                return

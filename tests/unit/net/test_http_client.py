@@ -4,11 +4,15 @@ import asyncio
 import itertools
 import resource
 import socket
+import ssl
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.support.authorities import ForeignCertificate
 from tests.support.backends import UnresponsivePort
 from tests.support.transport import FakeTransport
 from tests.support.waiting import eventually
@@ -35,6 +39,7 @@ from zerotrust.net.http_client import (
     ConnectOptions,
     DescriptorBudget,
 )
+from zerotrust.net.loop import run
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.write_coalescer import WriteCoalescer
 
@@ -680,3 +685,77 @@ async def test_name_that_cannot_be_looked_up_fails_the_dial() -> None:
     with pytest.raises(UpstreamUnreachable):
         await owner.dialled
     assert pool.dialling == 0
+
+
+class TlsBackend:
+    """A backend with TLS for a name, whose first address accepts nothing.
+
+    Attributes:
+        resolves: set when the name has an address.
+    """
+
+    NAME = "backend.example"
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        root = ForeignCertificate.root()
+        self.tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.tls.load_cert_chain(*root.issue(self.NAME, dns=(self.NAME,)).store(folder, "b"))
+        self.client_tls = ssl.create_default_context(cadata=root.pem.decode())
+        self.resolves = threading.Event()
+        self._real = socket.getaddrinfo
+        monkeypatch.setattr(socket, "getaddrinfo", self._look_up)
+
+    def _look_up(self, host: str, port: int, *others: Any) -> list[Any]:
+        if host != self.NAME:
+            return self._real(host, port, *others)
+        if others[-1] & socket.AI_NUMERICHOST:
+            raise socket.gaierror
+        self.resolves.wait(60)
+        return [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))
+            for address in ("127.0.0.2", "127.0.0.1")
+        ]
+
+    async def dial(self, port: int, tls: ssl.SSLContext, connect_timeout: float) -> None:
+        """Connect to it and close the connection."""
+        endpoint = UpstreamEndpoint(self.NAME, port, secured=True)
+        options = ConnectOptions(endpoint, tls=tls, connect_timeout=connect_timeout)
+        pool, owner = pool_of(options), Waiting()
+        pool.dial(owner)
+        await ended(pool, [await owner.dialled])
+
+
+@pytest.fixture
+def tls_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TlsBackend]:
+    made = TlsBackend(tmp_path, monkeypatch)
+    yield made
+    made.resolves.set()
+
+
+def test_tls_backend_with_a_name_is_reached_at_an_address_that_accepts(
+    tls_backend: TlsBackend,
+) -> None:
+    tls_backend.resolves.set()
+
+    async def main() -> None:
+        async with await asyncio.start_server(
+            lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=tls_backend.tls
+        ) as server:
+            port = server.sockets[0].getsockname()[1]
+            await tls_backend.dial(port, tls_backend.client_tls, 20)
+            with pytest.raises(UpstreamUnreachable, match="certificate not trusted"):
+                await tls_backend.dial(port, ssl.create_default_context(), 20)
+        with pytest.raises(UpstreamUnreachable, match="connection refused"):
+            await tls_backend.dial(port, tls_backend.client_tls, 20)
+
+    run(main())
+
+
+def test_component_ends_while_the_name_of_a_tls_backend_is_looked_up(
+    tls_backend: TlsBackend,
+) -> None:
+    async def main() -> None:
+        with pytest.raises(ConnectTimeout):
+            await tls_backend.dial(443, tls_backend.client_tls, 0.05)
+
+    run(main())
