@@ -34,6 +34,7 @@ class WorkerChannel:
     def __init__(self) -> None:
         self._ours, self._theirs = socket.socketpair()
         self._ours.setblocking(False)
+        self._readable: asyncio.Future[None] | None = None
         self.descriptor = self._theirs.fileno()
 
     def started(self) -> None:
@@ -49,22 +50,40 @@ class WorkerChannel:
         return True
 
     async def receive(self) -> bytes:
-        """Return the next message of the worker; empty when it has closed its end."""
-        loop, message = asyncio.get_running_loop(), b""
-        try:
-            while len(message) < MESSAGE_BYTES:
-                part = await loop.sock_recv(self._ours, MESSAGE_BYTES - len(message))
-                if not part:
-                    return b""
-                message += part
-        except (OSError, ValueError):  # closed here
-            return b""
-        return message
+        """Return the next message of the worker; empty when either end is closed."""
+        message = b""
+        while len(message) < MESSAGE_BYTES and self._ours.fileno() >= 0:
+            try:
+                part = self._ours.recv(MESSAGE_BYTES - len(message))
+            except (BlockingIOError, InterruptedError):
+                await self._until_readable()
+                continue
+            except OSError:
+                part = b""
+            if not part:
+                break
+            message += part
+        return message if len(message) == MESSAGE_BYTES else b""
 
     def close(self) -> None:
         """Close both ends: connections that the worker has not taken are closed, too."""
         self._theirs.close()
+        if self._readable is not None:
+            # The loop must stop watching a descriptor before it is closed.
+            self._readable.get_loop().remove_reader(self._ours)
+            _set(self._readable)
         self._ours.close()
+
+    async def _until_readable(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._readable = loop.create_future()
+        loop.add_reader(self._ours, _set, self._readable)
+        try:
+            await self._readable
+        finally:
+            self._readable = None
+            if self._ours.fileno() >= 0:
+                loop.remove_reader(self._ours)
 
 
 class ParentChannel:

@@ -20,6 +20,7 @@ from zerotrust.net.descriptor_passing import (
     WorkerListener,
 )
 from zerotrust.net.listen import PlainListening
+from zerotrust.net.loop import run
 from zerotrust.net.tasks import Tasks
 from zerotrust.tunnel.codes import ALPN, WORKER_ALPN
 
@@ -106,6 +107,22 @@ async def test_each_end_notices_the_end_of_the_other(ends: Ends) -> None:
     other.channel.close()
     assert await other.channel.receive() == b""
     await other.plain.close()
+
+
+def test_a_channel_that_is_closed_while_it_receives() -> None:
+    received: list[bytes] = []
+
+    async def main() -> None:
+        channel = WorkerChannel()
+        receiving = asyncio.ensure_future(channel.receive())
+        for _ in range(3):
+            await asyncio.sleep(0)  # the loop watches it
+        channel.close()
+        async with asyncio.timeout(10):
+            received.append(await receiving)
+
+    run(main())
+    assert received == [b""]
 
 
 class Front:
