@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from zerotrust.net.channel import describe
+from zerotrust.net.resolver import Resolver
 
 _LOOPBACK: Final = ".localhost"
 
@@ -31,7 +32,7 @@ async def look_up(host: str, *, lookup_timeout: float) -> NameLookup:
     begun_at = time.perf_counter()
     try:
         async with asyncio.timeout(lookup_timeout):
-            found = await asyncio.get_running_loop().getaddrinfo(asked, None)
+            found = await Resolver(asyncio.get_running_loop()).addresses(asked, None)
     except TimeoutError:
         return NameLookup(error=f"the resolver did not answer within {lookup_timeout:g} s")
     except (OSError, UnicodeError) as error:

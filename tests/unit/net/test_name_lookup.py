@@ -1,6 +1,10 @@
 """Tests of zerotrust.net.name_lookup."""
 
 import asyncio
+import socket
+import threading
+import time
+from typing import Any
 
 import pytest
 
@@ -25,11 +29,18 @@ async def test_names_without_an_address_have_a_reason(
     assert found.error
 
 
-async def test_a_resolver_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Loop:
-        async def getaddrinfo(self, *_: object) -> None:
-            await asyncio.Event().wait()
+def test_a_resolver_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = threading.Event()
 
-    monkeypatch.setattr(asyncio, "get_running_loop", Loop)
-    found = await asyncio.wait_for(look_up("app.example.com", lookup_timeout=0.01), 5)
+    def hang(*arguments: Any) -> list[Any]:
+        if arguments[-1] & socket.AI_NUMERICHOST:
+            raise socket.gaierror
+        answers.wait(40)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    began_at = time.monotonic()
+    found = asyncio.run(look_up("app.example.com", lookup_timeout=0.01))
+    assert time.monotonic() - began_at < 30, "the command does not wait for the resolver"
+    answers.set()
     assert found.error == "the resolver did not answer within 0.01 s"
