@@ -435,7 +435,7 @@ def test_a_test_that_does_not_end_costs_no_other(tmp_path: Path) -> None:
         "@pytest.fixture\n"
         "async def stuck(anyio_backend): await asyncio.sleep(300)\n"
         "@pytest.mark.anyio\n"
-        "@pytest.mark.timeout(2)\n"
+        "@pytest.mark.timeout(6)\n"
         "async def test_is_not_set_up(stuck): pass\n"
         "@pytest.mark.anyio\n"
         "@pytest.mark.timeout(9)\n"
