@@ -36,6 +36,8 @@ class Cluster:
         self._url = f"postgresql://postgres@/postgres?host={self._folder}"
         self._names = count(1)
         self._migrated = ""
+        self._emptying = ""
+        self._used: list[str] = []
         self._become = become = ["setpriv", "--pdeathsig=INT"]
         if os.geteuid() == 0:
             user = _unprivileged()
@@ -97,14 +99,23 @@ class Cluster:
         return self._new_schema(self._next_name())
 
     def migrated(self) -> str:
-        """Return the URL of an empty database with all tables: a new schema."""
+        """Return the URL of a database with all tables, without rows of other tests."""
         if not self._migrated:
             Database.open(self._new_schema(_TEMPLATE)).close()
             self._migrated = self._dump(_TEMPLATE)
+            self._emptying = self._delete_all(_TEMPLATE) + self._dump(_TEMPLATE, "--data-only")
+        while self._used:
+            name = self._used.pop()
+            if self._empty(name):
+                return self._in_schema(name)
         name = self._next_name()
         with psycopg.connect(self._url) as connection:
             connection.execute(self._migrated.replace(_TEMPLATE, name).encode())
         return self._in_schema(name)
+
+    def reuse(self, url: str) -> None:
+        """Let another test have a database of `migrated`: a new one is a hundred files."""
+        self._used.append(url.rpartition("%3D")[2])
 
     def close(self) -> None:
         self.stop()
@@ -122,17 +133,45 @@ class Cluster:
             connection.execute(f"CREATE SCHEMA {name}".encode())
         return self._in_schema(name)
 
-    def _dump(self, schema: str) -> str:
+    def _delete_all(self, schema: str) -> str:
+        """Return the statements that delete all rows of a schema, also where triggers refuse it."""
+        with psycopg.connect(self._url) as connection:
+            found = connection.execute(
+                "SELECT tablename FROM pg_tables WHERE schemaname = %s", [schema]
+            )
+            deleting = "".join(f"DELETE FROM {schema}.{table};\n" for (table,) in found)
+        return f"SET lock_timeout = 100; SET session_replication_role = replica;\n{deleting}"
+
+    def _empty(self, schema: str) -> bool:
+        """Empty a schema; return False if a test has changed it, or still uses it."""
+        with psycopg.connect(self._url) as connection:
+            changed = connection.execute(
+                "SELECT FROM pg_trigger, pg_class WHERE pg_class.oid = tgrelid"
+                " AND relnamespace = %s::regnamespace AND tgenabled = 'D'",
+                [schema],
+            ).fetchone()
+            if changed is not None:
+                return False
+            try:
+                connection.execute(self._emptying.replace(_TEMPLATE, schema).encode())
+            except psycopg.errors.LockNotAvailable:
+                connection.rollback()
+                return False
+        return True
+
+    def _dump(self, schema: str, *options: str) -> str:
         """Return the statements that create a schema with its rows."""
         program = str(_programs() / "pg_dump")
         done = subprocess.run(
-            [program, "--inserts", f"--schema={schema}", self._url],
+            [program, "--inserts", *options, f"--schema={schema}", self._url],
             check=True,
             capture_output=True,
             text=True,
         )
         return "".join(
-            line for line in done.stdout.splitlines(keepends=True) if not line.startswith("\\")
+            line
+            for line in done.stdout.splitlines(keepends=True)
+            if not line.startswith(("\\", "SET lock_timeout"))
         )
 
     def _answers(self) -> bool:
@@ -166,12 +205,15 @@ def postgresql() -> Iterator[Cluster]:
 
 
 @pytest.fixture(params=KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """URL of a database of each kind, with tables and without rows."""
     if request.param == "sqlite":
-        return migrated_sqlite(tmp_path / "state.db")
+        yield migrated_sqlite(tmp_path / "state.db")
+        return
     cluster: Cluster = request.getfixturevalue("postgresql")
-    return cluster.migrated()
+    made = cluster.migrated()
+    yield made
+    cluster.reuse(made)
 
 
 @pytest.fixture(params=KINDS)
