@@ -59,6 +59,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(TimeoutPlugin())
     if "coverage" in sys.modules and config.getoption("numprocesses", None):
         _stop_coverage()
+    elif "coverage" in sys.modules and sys.gettrace() is not None:
+        from tests.support.coverage_pause import CoveragePause
+
+        config.pluginmanager.register(CoveragePause())
 
 
 def _stop_coverage() -> None:

@@ -395,7 +395,12 @@ def pytest_of_its_own(folder: Path) -> str:
     ]
     command += ["-p", "tests.conftest", "-o", "timeout_method=thread", "-o", f"pythonpath={ROOT}"]
     # What runs these tests says to a process of its own that it is a worker of that one.
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    # Nothing of the package runs in it, so that it needs no coverage either.
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTEST_", "COVERAGE_"))
+    }
     clean["PYTHONPATH"] = str(ROOT)
     clean["TEARDOWN_SECONDS"] = "5"
     said = subprocess.run(
