@@ -52,10 +52,10 @@ def pytest_collection_finish() -> None:
     """Exclude the collected tests from garbage collection: they stay until the end."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)  # as the programs do; else it takes a tenth of the time
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    gc.set_threshold(20_000, 20, 20)  # as the programs do; else it takes a tenth of the time
     config.pluginmanager.register(TimeoutPlugin())
     if "coverage" in sys.modules and config.getoption("numprocesses", None):
         _stop_coverage()

@@ -1,6 +1,8 @@
 """Tests of zerotrust.pki.csr."""
 
 import base64
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 from cryptography import x509
@@ -35,29 +37,34 @@ def test_what_is_made_is_accepted_and_says_nothing_but_the_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "algorithm"),
+    ("generate", "algorithm"),
     [
-        (ec.generate_private_key(ec.SECP384R1()), hashes.SHA384()),
-        (ed25519.Ed25519PrivateKey.generate(), None),
-        (rsa.generate_private_key(65537, 2048), hashes.SHA512()),
+        (partial(ec.generate_private_key, ec.SECP384R1()), hashes.SHA384()),
+        (ed25519.Ed25519PrivateKey.generate, None),
+        (partial(rsa.generate_private_key, 65537, 2048), hashes.SHA512()),
     ],
+    ids=["P-384", "Ed25519", "RSA 2048"],
 )
-def test_strong_keys_of_other_kinds(key: keys.Key, algorithm: hashes.HashAlgorithm | None) -> None:
+def test_strong_keys_of_other_kinds(
+    generate: Callable[[], keys.Key], algorithm: hashes.HashAlgorithm | None
+) -> None:
+    key = generate()
     assert csr.public_key(signed(key, algorithm).public_bytes(PEM)) == key.public_key()
 
 
 @pytest.mark.parametrize(
-    "key",
+    "generate",
     [
-        rsa.generate_private_key(65537, 1024),
-        rsa.generate_private_key(3, 2048),
-        ec.generate_private_key(ec.SECP521R1()),
-        ec.generate_private_key(ec.SECP256K1()),
-        dsa.generate_private_key(2048),
+        partial(rsa.generate_private_key, 65537, 1024),
+        partial(rsa.generate_private_key, 3, 2048),
+        partial(ec.generate_private_key, ec.SECP521R1()),
+        partial(ec.generate_private_key, ec.SECP256K1()),
+        partial(dsa.generate_private_key, 1024),
     ],
     ids=["RSA 1024", "RSA e=3", "P-521", "secp256k1", "DSA"],
 )
-def test_weak_keys_and_rare_kinds(key: object) -> None:
+def test_weak_keys_and_rare_kinds(generate: Callable[[], object]) -> None:
+    key = generate()
     with pytest.raises(CsrRefused, match="is not accepted; use P-256"):
         csr.public_key(signed(key, hashes.SHA256()).public_bytes(PEM))
 
