@@ -370,15 +370,15 @@ def writer(url: str, limit: int = 0) -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("commits", [1, 37, 150])
-def test_a_killed_process_loses_nothing_that_was_acknowledged(empty_url: str, commits: int) -> None:
-    with writer(empty_url) as process:
+def test_a_killed_process_loses_nothing_that_was_acknowledged(url: str, commits: int) -> None:
+    with writer(url) as process:
         assert process.stdout is not None
         for _ in range(commits):
             process.stdout.readline()
         process.send_signal(signal.SIGKILL)
         said = [str(commits), *process.stdout.read().split()]
     acknowledged = int(said[-1])
-    database = Database.open(empty_url)
+    database = Database.open(url)
     with database.transaction() as session:
         chain = audit.verify(session)
     database.close()
