@@ -1,5 +1,7 @@
 """Tests of zerotrust.pki.key_derivation."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,12 +24,15 @@ def test_a_secret_depends_on_key_and_purpose_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", [ed25519.Ed25519PrivateKey.generate(), rsa.generate_private_key(65537, 2048)]
+    "make",
+    [ed25519.Ed25519PrivateKey.generate, partial(rsa.generate_private_key, 65537, 2048)],
+    ids=["Ed25519", "RSA"],
 )
 def test_keys_of_other_kinds(
-    key: ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey, tmp_path: Path
+    make: Callable[[], ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey], tmp_path: Path
 ) -> None:
     """The original made RSA keys."""
+    key = make()
     path = tmp_path / "key"
     path.write_bytes(
         key.private_bytes(

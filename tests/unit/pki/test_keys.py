@@ -2,6 +2,8 @@
 
 import os
 import stat
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -123,16 +125,17 @@ def test_the_passphrase_is_the_first_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "key",
+    "make",
     [
-        keys.generate(),
-        ec.generate_private_key(ec.SECP384R1()),
-        ed25519.Ed25519PrivateKey.generate(),
-        rsa.generate_private_key(65537, 2048),
+        keys.generate,
+        partial(ec.generate_private_key, ec.SECP384R1()),
+        ed25519.Ed25519PrivateKey.generate,
+        partial(rsa.generate_private_key, 65537, 2048),
     ],
-    ids=lambda key: type(key).__name__,
+    ids=["P-256", "P-384", "Ed25519", "RSA"],
 )
-def test_strong_keys_of_all_kinds(key: keys.Key, tmp_path: Path) -> None:
+def test_strong_keys_of_all_kinds(make: Callable[[], keys.Key], tmp_path: Path) -> None:
+    key = make()
     path = tmp_path / "key"
     path.write_bytes(keys.to_pem(key))
     assert keys.read_key(path).public_key() == keys.strong(key.public_key()) == key.public_key()
