@@ -4,11 +4,12 @@ import asyncio
 import faulthandler
 import functools
 import gc
+import math
 import os
 import sys
 import threading
-import time
 from collections.abc import Awaitable, Callable, Generator
+from time import monotonic  # tests may replace that of the module
 from types import AsyncGeneratorType, CoroutineType
 
 import pytest
@@ -25,6 +26,44 @@ TEARDOWN = float(os.environ.get("TEARDOWN_SECONDS", "60"))
 """Limit in seconds for a test's teardown, where pytest-timeout sets none after a failure."""
 
 
+class Alarms:
+    """Functions to call at a time, all from one thread: to start one takes as long as a test."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._alarms: dict[str, tuple[float, Callable[[], None]]] = {}
+        self._next = 0.0
+        """The time at which the thread looks again, if nothing wakes it."""
+        self._thread: threading.Thread | None = None
+
+    def set(self, name: str, seconds: float, act: Callable[[], None]) -> None:
+        """Call `act` after so many seconds, unless the alarm is cancelled."""
+        at = monotonic() + seconds
+        with self._changed:
+            self._alarms[name] = at, act
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._watch, daemon=True)
+                self._thread.start()
+            elif at < self._next:
+                self._changed.notify()
+
+    def cancel(self, name: str) -> None:
+        with self._changed:
+            self._alarms.pop(name, None)
+
+    def _watch(self) -> None:
+        while True:
+            with self._changed:
+                name = min(self._alarms, key=lambda name: self._alarms[name][0], default=None)
+                self._next = math.inf if name is None else self._alarms[name][0]
+                left = self._next - monotonic()
+                if name is None or left > 0:
+                    self._changed.wait(None if name is None else left)
+                    continue
+                _, act = self._alarms.pop(name)
+            act()
+
+
 class TimeoutPlugin:
     """Plugin beside pytest-timeout, which ends the whole process of a test that blocks the loop.
 
@@ -38,23 +77,21 @@ class TimeoutPlugin:
         assert sys.__stderr__ is not None
         self._stderr = os.fdopen(os.dup(sys.__stderr__.fileno()), "w", buffering=1)
         self._fail_at: dict[str, float] = {}
-        self._timers: dict[str, threading.Timer] = {}
+        self._alarms = Alarms()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_timeout_set_timer(self, item: pytest.Item, settings: object) -> None:
         seconds = float(settings.timeout)  # type: ignore[attr-defined]
         self._fail_at[item.nodeid] = (
-            time.monotonic() + seconds - max(min(MARGIN, seconds / 3), seconds / 10)
+            monotonic() + seconds - max(min(MARGIN, seconds / 3), seconds / 10)
         )
-        timer = threading.Timer(seconds - LAST_WORDS, self._last_words, (item.nodeid,))
-        timer.daemon = True
-        timer.start()
-        self._timers[item.nodeid] = timer
+        self._alarms.set(
+            item.nodeid, seconds - LAST_WORDS, functools.partial(self._last_words, item.nodeid)
+        )
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_timeout_cancel_timer(self, item: pytest.Item) -> None:
-        if timer := self._timers.pop(item.nodeid, None):
-            timer.cancel()
+        self._alarms.cancel(item.nodeid)
         self._fail_at.pop(item.nodeid, None)
 
     @pytest.hookimpl(tryfirst=True)
@@ -65,13 +102,12 @@ class TimeoutPlugin:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
-        timer = threading.Timer(TEARDOWN, self._end_process, (f"the teardown of {item.nodeid}",))
-        timer.daemon = True
-        timer.start()
+        teardown = f"the teardown of {item.nodeid}"
+        self._alarms.set(teardown, TEARDOWN, functools.partial(self._end_process, teardown))
         try:
             return (yield)
         finally:
-            timer.cancel()
+            self._alarms.cancel(teardown)
 
     def _end_process(self, what: str) -> None:
         self._last_words(what)
@@ -100,7 +136,7 @@ def _failing_at(
 ) -> Callable[..., Awaitable[None]]:
     @functools.wraps(test)
     async def bounded(**arguments: object) -> None:
-        async with asyncio.timeout(fail_at - time.monotonic()):
+        async with asyncio.timeout(fail_at - monotonic()):
             await test(**arguments)
 
     return bounded
