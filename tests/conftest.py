@@ -17,7 +17,7 @@ Measured = Callable[[str], None]
 settings.register_profile("thorough", max_examples=100, deadline=None)
 settings.register_profile("quick", max_examples=20, deadline=None)  # for `make check`
 # For `make coverage`: the same examples each time, or its result would differ.
-settings.register_profile("coverage", max_examples=5, deadline=None, derandomize=True)
+settings.register_profile("coverage", max_examples=10, deadline=None, derandomize=True)
 settings.load_profile("thorough")
 
 

@@ -89,6 +89,17 @@ def test_bytes_come_out_as_they_went_in(
     assert not stream.ended
 
 
+@pytest.mark.parametrize("cut", range(1, 10))
+def test_a_ping_in_two_pieces_is_answered_once(cut: int) -> None:
+    stream = WebSocketStream(client=False)
+    data = written(Frame(Opcode.PING, b"ping"), by_client=True)
+    assert len(data) == 10
+    assert stream.receive_data(data[:cut]) == [] and not stream.take_reply()
+    assert stream.receive_data(data[cut:]) == []
+    [pong] = frames_of(stream.take_reply(), by_client=False)
+    assert (pong.opcode, bytes(pong.data)) == (Opcode.PONG, b"ping")
+
+
 @given(payloads, st.booleans())
 def test_the_other_library_reads_what_is_written(payload: bytes, client: bool) -> None:
     stream = WebSocketStream(client=client)

@@ -358,6 +358,19 @@ def test_clients_that_read_nothing_fill_no_memory() -> None:
     )
 
 
+def test_room_in_the_queues_wakes_only_streams_that_wait_for_it() -> None:
+    owner = agent(unresumable())
+    *others, waiting = stalled_clients(owner, 1000)
+    number = waiting.id + 2
+    owner.feed(encode(T.OPEN, END, number, REQUEST))
+    assert waiting.blocked and not owner.session.streams[number].blocked
+    for stream in others:
+        owner.session.reset(stream, Code.CANCELLED)
+    owner.session.tick(0.5)
+    assert not waiting.blocked
+    assert (owner.sinks[waiting.id].drained, owner.sinks[number].drained) == (1, 0)
+
+
 def test_a_client_that_reads_has_its_answer_although_others_read_nothing() -> None:
     owner = agent(unresumable())
     streams = stalled_clients(owner, 1000)

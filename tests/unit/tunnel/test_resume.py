@@ -168,6 +168,18 @@ def test_the_acceptor_need_not_have_noticed() -> None:
     assert pair.server.links == ["the agent has another connection", "back"]
 
 
+def test_what_a_lost_link_still_brings_is_ignored() -> None:
+    pair = joined()
+    _, sink, _, _ = opened(pair)
+    cut(pair)
+    late = encode(T.DATA, 0, 2, b"late")
+    pair.server.session.receive_data(late, pair.now)
+    pair.agent.session.redial(pair.now)
+    pair.agent.session.receive_data(late[:3], pair.now)  # the begin of an answer
+    assert not sink.body and pair.server.over is pair.agent.over is None
+    assert not pair.server.session.attached and not pair.agent.session.attached
+
+
 def test_who_was_woken_without_a_link_is_woken_again() -> None:
     pair = joined()
     _, _, far, _ = opened(pair)
