@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -57,13 +58,13 @@ def _run(args: list[str], said: str, env: Mapping[str, str], cwd: Path) -> Comma
         out, err, stdin = (Path(folder, name) for name in ("out", "err", "stdin"))
         stdin.write_text(said)
         process = forked_product.start(args, out=out, err=err, env=env, cwd=cwd, stdin=stdin)
-        process.join(TIMEOUT)
-        if process.is_alive():
-            process.kill()
-            process.join()
-            raise AssertionError(f"{args} takes longer than {TIMEOUT} s")
-        assert process.exitcode is not None
-        return CommandResult(process.exitcode, out.read_text(), err.read_text())
+        try:
+            code = process.wait(TIMEOUT)
+        except TimeoutError:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            raise AssertionError(f"{args} takes longer than {TIMEOUT} s") from None
+        return CommandResult(code, out.read_text(), err.read_text())
 
 
 def _run_as(uid: int, args: list[str]) -> CommandResult:

@@ -100,7 +100,7 @@ class Example:
     async def command(self, *words: str) -> str:
         """Run a command on the server's machine, in the folder with its file; return its output."""
         done = await run_product(*words, cwd=self._folder)
-        assert done.code == 0, done.err
+        assert done.code == 0, done
         return done.out
 
     def _write(self, file: Path, text: str, places: Mapping[str, str]) -> None:

@@ -8,8 +8,10 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
+from multiprocessing import connection
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -25,6 +27,38 @@ def die_with_parent() -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
+_lock = threading.Lock()
+"""Each start of a process asks for the end of all others. If two threads ask for the same process,
+one gets 255 as its exit status."""
+
+
+class ForkedProduct:
+    """A running command, with the part of `subprocess.Popen` that `Process` uses."""
+
+    def __init__(self, process: BaseProcess) -> None:
+        with _lock:
+            process.start()
+        self._process = process
+        assert process.pid is not None
+        self.pid = process.pid
+
+    def poll(self) -> int | None:
+        """Return the exit status; None while the command runs."""
+        with _lock:
+            return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit status at the end of the command.
+
+        Raises:
+            TimeoutError: it still runs.
+        """
+        connection.wait([self._process.sentinel], timeout)
+        if (code := self.poll()) is None:
+            raise TimeoutError
+        return code
+
+
 def start(
     args: Sequence[str],
     *,
@@ -33,7 +67,7 @@ def start(
     env: Mapping[str, str],
     cwd: Path,
     stdin: Path | None = None,
-) -> BaseProcess:
+) -> ForkedProduct:
     """Start `0trust ARGS` in a process group of its own; append its output to two files.
 
     Without `stdin`, its standard input is empty.
@@ -41,27 +75,13 @@ def start(
     process = _fork_server().Process(
         target=_become, args=(list(args), out, err, dict(env), cwd, stdin), daemon=True
     )
-    process.start()
-    return process
+    return ForkedProduct(process)
 
 
 @cache
 def _fork_server() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        [
-            "zerotrust.server.app",
-            "zerotrust.agent.app",
-            "zerotrust.agent.join",
-            "zerotrust.agent.control_socket",
-            "zerotrust.cli.commands",
-            "zerotrust.cli.tables",
-            "zerotrust.cli.admin_client",
-            "zerotrust.model.access_admin",
-            "zerotrust.model.admin",
-            __name__,
-        ]
-    )
+    context.set_forkserver_preload(["tests.support.preloaded_product", __name__])
     return context
 
 

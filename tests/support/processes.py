@@ -12,27 +12,11 @@ from pathlib import Path
 from typing import Self
 
 from tests.support import forked_product
+from tests.support.forked_product import ForkedProduct
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = Path(sys.executable).with_name("0trust")
-
-
-class _ForkedProduct:
-    """The part of `subprocess.Popen` that `Process` uses, for a forked product."""
-
-    def __init__(self, args: Sequence[str], *, log: Path, env: Mapping[str, str]) -> None:
-        self._process = forked_product.start(args, out=log, err=log, env=env, cwd=ROOT)
-        assert self._process.pid is not None
-        self.pid = self._process.pid
-
-    def poll(self) -> int | None:
-        return self._process.exitcode
-
-    def wait(self) -> int:
-        self._process.join()
-        assert self._process.exitcode is not None
-        return self._process.exitcode
 
 
 class Process:
@@ -50,7 +34,7 @@ class Process:
         self.argv = [str(part) for part in argv]
         self.log = log
         self._env = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}
-        self._popen: subprocess.Popen[bytes] | _ForkedProduct | None = None
+        self._popen: subprocess.Popen[bytes] | ForkedProduct | None = None
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -63,7 +47,10 @@ class Process:
         """Start the program; append to its log."""
         assert not self.is_alive, f"{self.name} runs already"
         if self.argv[0] == str(PRODUCT):
-            self._popen = _ForkedProduct(self.argv[1:], log=self.log, env=self._env)
+            log = self.log
+            self._popen = forked_product.start(
+                self.argv[1:], out=log, err=log, env=self._env, cwd=ROOT
+            )
             return
         with self.log.open("ab") as sink:
             self._popen = subprocess.Popen(
