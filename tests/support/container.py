@@ -7,6 +7,7 @@ import shlex
 import shutil
 import string
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from tests.support.processes import ROOT, Process
 DOCKERFILE = ROOT / "Dockerfile"
 CHANGES_THE_MACHINE = ("apt-get ", "useradd ")
 """RUN commands that need the image's own file system; the local run skips them."""
+PIP = re.compile(r"python -m pip --python (\S+) install")
+UV = Path(sys.executable).with_name("uv")
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,10 @@ class BuiltImage:
 
 
 class ScriptedImage:
-    """The result of the Dockerfile's steps below a local folder, without a container."""
+    """The result of the Dockerfile's steps below a local folder, without a container.
+
+    uv installs in place of pip: it takes the packages from its cache, in a tenth of the time.
+    """
 
     def __init__(self, folder: Path, arguments: Mapping[str, str]) -> None:
         self._steps = parse(DOCKERFILE.read_text())
@@ -114,8 +120,9 @@ class ScriptedImage:
     def _follow(self, step: Step, arguments: Mapping[str, str]) -> None:
         text = self._placed(step.text)
         if step.instruction == "RUN" and not step.text.startswith(CHANGES_THE_MACHINE):
+            command = PIP.sub(rf"{UV} pip install --quiet --python \1", text)
             subprocess.run(
-                ["sh", "-ec", text], check=True, cwd=self._directory, env=self.environment
+                ["sh", "-ec", command], check=True, cwd=self._directory, env=self.environment
             )
         elif step.instruction == "COPY":
             for source in step.sources:
