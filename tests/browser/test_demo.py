@@ -2,17 +2,15 @@
 
 import asyncio
 import re
-import sys
+import tempfile
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, Error, Page, expect
 
 from tests.support.browser import BUILD, PageErrors, browser, chromium, cookies, verified_key
-from tests.support.ports import free_port
-from tests.support.processes import Process
+from tests.support.demo_process import Demo
 
 pytestmark = [
     pytest.mark.browser,
@@ -24,35 +22,27 @@ pytestmark = [
 HOST = "demo.localhost"
 
 
-@dataclass
-class Demo:
-    """The running demo."""
-
-    port: int
-    root: Path
-
-    @property
-    def url(self) -> str:
-        return f"https://{HOST}:{self.port}/"
-
-
 @pytest.fixture(scope="module")
-async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
-    port = free_port()
-    log = tmp_path_factory.mktemp("demo") / "demo.log"
-    env = {"ZEROTRUST_DEMO_PORT": str(port)}
-    async with Process("demo", [sys.executable, "-m", "demo"], log=log, env=env) as process:
-        said = await process.wait_line(r"root certificate: (\S+)", timeout=60)
-        yield Demo(port, Path(said[1]))
-        assert await process.stop() == 0, process.text()
+async def demo() -> AsyncIterator[Demo]:
+    """The demo; SIGTERM stops it, and leaves nothing."""
+    with tempfile.TemporaryDirectory(prefix="t-") as folder:
+        async with Demo(Path(folder)) as process:
+            yield process
+            assert await process.stop() == 0, process.text()
+            await process.check_gone()
 
 
 @pytest.fixture(scope="module")
 async def started(demo: Demo) -> AsyncIterator[Browser]:
     """A browser that trusts the demo's certificate."""
-    key = await asyncio.to_thread(verified_key, HOST, demo.port, demo.root)
+    root = demo.folder / "caddy" / "storage" / "pki" / "authorities" / "local" / "root.crt"
+    key = await asyncio.to_thread(verified_key, HOST, demo.port, root)
     async with browser(key) as started:
         yield started
+
+
+def url(demo: Demo) -> str:
+    return f"https://{HOST}:{demo.port}/"
 
 
 async def messages(page: Page) -> int:
@@ -65,7 +55,7 @@ async def test_page_is_live(demo: Demo, started: Browser, scheme: str) -> None:
     async with cookies(started, scheme=scheme) as context:
         page = await context.new_page()
         page_errors.watch(page)
-        await page.goto(demo.url)
+        await page.goto(url(demo))
         await expect(page.locator("#state")).to_have_text("Live")
         await page.wait_for_function(
             "() => Number(document.getElementById('messages').textContent) >= 10"
@@ -90,7 +80,7 @@ async def test_page_fits_a_small_screen_and_has_names_for_all(demo: Demo, starte
     async with cookies(started) as context:
         page = await context.new_page()
         await page.set_viewport_size({"width": 360, "height": 640})
-        await page.goto(demo.url)
+        await page.goto(url(demo))
         await expect(page.get_by_role("heading", level=1)).to_have_text("0Trust demo")
         await expect(page.get_by_role("img", name=re.compile("Line chart"))).to_be_visible()
         await expect(page.get_by_role("status")).to_have_text("Live")
@@ -104,7 +94,7 @@ async def test_page_comes_back_after_the_connection_was_lost(demo: Demo, started
             "const Real = WebSocket; window.all = [];window.WebSocket = class extends Real {"
             " constructor(...a) { super(...a); all.push(this); } };"
         )
-        await page.goto(demo.url)
+        await page.goto(url(demo))
         await expect(page.locator("#state")).to_have_text("Live")
         await page.evaluate("() => all.forEach((socket) => socket.close())")
         await expect(page.locator("#reconnects")).to_have_text("1")
@@ -120,4 +110,4 @@ async def test_browser_that_does_not_know_the_root_refuses(demo: Demo) -> None:
     async with chromium() as context:
         page = await context.new_page()
         with pytest.raises(Error, match="ERR_CERT_AUTHORITY_INVALID"):
-            await page.goto(demo.url)
+            await page.goto(url(demo))

@@ -1,4 +1,7 @@
-"""Tests of `python -m demo`: its printed commands work, it cleans up, its errors are one line."""
+"""Tests of `python -m demo`: its printed commands work, it cleans up, its errors are one line.
+
+tests/browser/test_demo.py stops it by SIGTERM.
+"""
 
 import asyncio
 import os
@@ -13,9 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.children import MARK
-from tests.support.ports import free_port
-from tests.support.processes import Process
+from tests.support.demo_process import Demo
 from tests.support.waiting import eventually
 
 pytestmark = [
@@ -31,44 +32,6 @@ def folder() -> Iterator[Path]:
     """A short path: Caddy's socket is deep below it."""
     with tempfile.TemporaryDirectory(prefix="t-") as name:
         yield Path(name)
-
-
-class Demo(Process):
-    """The demo on a port of its own; entered, it is ready."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        env = {"ZEROTRUST_DEMO_PORT": str(self.port), "TMPDIR": str(folder)}
-        super().__init__("demo", [sys.executable, "-m", "demo"], log=folder / "demo.log", env=env)
-
-    async def __aenter__(self) -> "Demo":
-        self.start()
-        await self.wait_line(r"Ctrl-C stops everything", timeout=60)
-        self.folder = Path((await self.wait_line(r"Configuration and logs: +(\S+)"))[1])
-        return self
-
-    def family(self) -> dict[int, str]:
-        """Every process that belongs to it, by its mark, with its command line."""
-        mark = f"{MARK}={self.folder}".encode()
-        found = {}
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                if mark in (entry / "environ").read_bytes().split(b"\0"):
-                    found[int(entry.name)] = (
-                        (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                    )
-            except OSError:
-                continue
-        return found
-
-    def member(self, words: str) -> int:
-        return next(pid for pid, command in self.family().items() if words in command)
-
-    async def check_gone(self) -> None:
-        await eventually(lambda: not self.family(), "all of its processes have ended", 5)
-        assert not self.folder.exists()
-        with socket.socket() as probe:
-            assert probe.connect_ex(("127.0.0.1", self.port)) != 0
 
 
 @pytest.fixture
@@ -106,19 +69,10 @@ async def test_printed_commands_work_as_printed_and_ctrl_c_leaves_nothing(demo: 
     await demo.check_gone()
 
 
-async def test_sigterm_leaves_nothing(demo: Demo) -> None:
-    demo.send_signal(signal.SIGTERM)
-    assert await demo.wait_exit() == 0
-    await demo.check_gone()
-
-
-@pytest.mark.parametrize(
-    ("words", "name"), [("demo.backend", "demo backend"), ("server run", "server")]
-)
-async def test_part_that_dies_ends_all_with_a_line(demo: Demo, words: str, name: str) -> None:
-    os.kill(demo.member(words), signal.SIGKILL)
+async def test_part_that_dies_ends_all_with_a_line(demo: Demo) -> None:
+    os.kill(demo.member("server run"), signal.SIGKILL)
     assert await demo.wait_exit() == 1
-    assert re.search(rf"^demo: the {name} was ended by SIGKILL", demo.text(), re.MULTILINE), (
+    assert re.search(r"^demo: the server was ended by SIGKILL", demo.text(), re.MULTILINE), (
         demo.text()
     )
     assert "Traceback" not in demo.text()
