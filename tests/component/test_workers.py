@@ -7,7 +7,8 @@ import os
 import re
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from websockets.asyncio.client import ClientConnection
 from benchmarks.lab.administrator import administrator_cookie
 from tests.support import cpu_quota, metrics
 from tests.support.ports import free_port
+from tests.support.stack import Agent
 from tests.support.steady_load import APP, RATE, Load, closed_with
 from tests.support.waiting import eventually
 from tests.support.workers_stack import WS, WorkersStack, workers_stack
@@ -35,9 +37,64 @@ FAILOVER = 2.0
 """Seconds for a few requests of which some meet a worker that was killed."""
 
 
-async def open_sockets(stack: WorkersStack, count: int = 4) -> dict[str, ClientConnection]:
+CI = "ci.localhost"
+ACCESS = {
+    "auth_host": "auth.localhost",
+    "admin_host": "admin.localhost",
+    "admins": [{"group": "admins"}],
+    "rules": [
+        {"hosts": [APP, WS], "allow": "anyone"},
+        {"hosts": [CI], "allow": [{"machine": "ci"}]},
+    ],
+}
+
+
+class Running(NamedTuple):
+    """The server of all tests.
+
+    Attributes:
+        cookie: the header field of an administrator of its dashboard.
+        requests: its access log, to which each worker appends its number.
+    """
+
+    stack: WorkersStack
+    cookie: str
+    metrics_port: int
+    requests: Path
+
+
+@pytest.fixture(scope="module")
+async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
+    folder = tmp_path_factory.mktemp("workers")
+    cookie = await administrator_cookie(folder / "s" / "state", ACCESS)
+    port, log = free_port(), folder / "requests.log"
+    sections = {
+        "access": ACCESS,
+        "access_log": {"output": str(log)},
+        "metrics": {"listen_addr": f"127.0.0.1:{port}"},
+    }
+    async with workers_stack(folder, sections=sections, machines=[CI]) as stack:
+        yield Running(stack, cookie, port, log)
+
+
+@pytest.fixture
+def stack(running: Running) -> WorkersStack:
+    return running.stack
+
+
+@asynccontextmanager
+async def open_sockets(
+    stack: WorkersStack, count: int = 4
+) -> AsyncIterator[dict[str, ClientConnection]]:
     """Open WebSockets, each with a path of its own."""
-    return {f"/{number}": await stack.caddy.websocket(WS, f"/{number}") for number in range(count)}
+    opened = {
+        f"/{number}": await stack.caddy.websocket(WS, f"/{number}") for number in range(count)
+    }
+    try:
+        yield dict(opened)
+    finally:
+        for socket in opened.values():
+            await socket.close()
 
 
 async def echoes(socket: ClientConnection) -> bool:
@@ -46,11 +103,9 @@ async def echoes(socket: ClientConnection) -> bool:
         return await socket.recv() == "here"
 
 
-async def test_one_socket_lists_counts_and_ends_what_all_workers_serve(tmp_path: Path) -> None:
-    port = free_port()
-    endpoint = {"listen_addr": f"127.0.0.1:{port}"}
-    async with workers_stack(tmp_path, sections={"metrics": endpoint}) as stack:
-        sockets = await open_sockets(stack)
+async def test_one_socket_lists_counts_and_ends_what_all_workers_serve(running: Running) -> None:
+    stack, port = running.stack, running.metrics_port
+    async with open_sockets(stack) as sockets:
         assert all([await echoes(socket) for socket in sockets.values()])
         found = [await stack.sockets_of(worker) for worker in range(2)]
         assert found[0] | found[1] == set(sockets)
@@ -78,119 +133,40 @@ async def test_one_socket_lists_counts_and_ends_what_all_workers_serve(tmp_path:
         assert all([await echoes(socket) for socket in sockets.values()])
 
 
-async def test_a_killed_worker_costs_its_own_streams_only(tmp_path: Path) -> None:
-    async with workers_stack(tmp_path) as stack:
-        sockets = await open_sockets(stack)
-        lost, pid = await stack.sockets_of(1), stack.pid(1)
-        # It starts again with the settings that its parent has accepted.
-        (stack.folder / "server.yaml").write_text("server: {workers: ")
-        stack.kill(1)
-        killed_at = time.monotonic()
-        for _ in range(4):  # some of them at the socket of the killed one
-            assert (await stack.plain.get(APP, "/")).status == 301
-        assert time.monotonic() - killed_at < FAILOVER
-        for path, socket in sockets.items():
-            if path in lost:
-                assert await closed_with(socket) == 1006
-            else:
-                assert await echoes(socket)
-        await stack.wait_another(1, pid)
-        await stack.wait_published(APP)
-        assert all([await echoes(one) for path, one in sockets.items() if path not in lost])
-
-
-async def test_a_rolling_restart_fails_no_request(tmp_path: Path) -> None:
-    async with workers_stack(tmp_path) as stack:
-        sockets = await open_sockets(stack)
-        pids = [stack.pid(worker) for worker in range(2)]
-        async with Load(stack.caddy).running() as load:
-            await eventually(lambda: load.answered > RATE, "the load runs", 60)
-            before = load.answered
-            stack.server.send_signal(signal.SIGUSR2)
-            await stack.server.wait_line("workers restarted", timeout=120)
-            assert load.answered > before
-        assert load.failures == []
-        assert not set(pids) & {stack.pid(worker) for worker in range(2)}
-        assert [await closed_with(socket) for socket in sockets.values()] == [1012] * 4
-
-
-def logged_at(stack: WorkersStack, event: str) -> list[float]:
-    """Return the times at which the server has logged an event."""
-    found = re.findall(rf"^(\S+Z) .*\b{event}\b", stack.server.text(), re.MULTILINE)
-    return [datetime.datetime.fromisoformat(time).timestamp() for time in found]
-
-
-async def test_a_revocation_and_a_reload_reach_all_workers(
-    tmp_path: Path, measured: Callable[[str], None]
-) -> None:
-    async with workers_stack(tmp_path) as stack:
-        sockets = await open_sockets(stack)
-        config = json.loads((stack.folder / "server.yaml").read_text())
-        config["limits"] = {"requests": 1000}
-        (stack.folder / "server.yaml").write_text(json.dumps(config))
-        stack.server.send_signal(signal.SIGHUP)
-        await stack.server.wait_line("(configuration reloaded(.*\n)*.*){3}", timeout=30)
-
-        done = await stack.admin("POST", "/v1/agents/revoke", json={"agent": "agent-1"})
-        assert (done["sessions"], done["streams"]) == (4, 4)
-        ends = await asyncio.gather(*(closed_with(socket) for socket in sockets.values()))
-        assert len(ends) == 4
-        (revoked_at,) = logged_at(stack, "agent revoked")
-        ended_at = logged_at(stack, "session ended")
-        assert len(ended_at) == 2, "those of the worker that did not carry the command out"
-        measured(f"sessions ended {max(ended_at) - revoked_at:.2f} s after the revocation")
-        assert max(ended_at) - revoked_at < PROMISED
-
-
 async def test_a_token_is_good_and_revoked_at_all_workers(
-    tmp_path: Path, measured: Callable[[str], None]
+    running: Running, measured: Callable[[str], None]
 ) -> None:
-    access = {
-        "auth_host": "auth.localhost",
-        "rules": [
-            {"hosts": [APP], "allow": [{"machine": "ci"}]},
-            {"hosts": [WS], "allow": "anyone"},
-        ],
-    }
-    log = tmp_path / "requests.log"
-    sections = {"access": access, "access_log": {"output": str(log)}}
-    async with workers_stack(tmp_path, sections=sections) as stack:
+    stack, log = running.stack, running.requests
 
-        def times(worker: int, status: int) -> list[float]:
-            """Return when the requests arrived that a worker has answered so."""
-            text = log.with_name(f"{log.name}.worker-{worker}").read_text()
-            lines = map(json.loads, text.rpartition("\n")[0].splitlines())
-            return [
-                datetime.datetime.fromisoformat(line["time"]).timestamp()
-                for line in lines
-                if line["status"] == status and line["path"] == "/bytes/1"
-            ]
+    def times(worker: int, status: int) -> list[float]:
+        """Return when the requests arrived that a worker has answered so."""
+        text = log.with_name(f"{log.name}.worker-{worker}").read_text()
+        lines = map(json.loads, text.rpartition("\n")[0].splitlines())
+        return [
+            datetime.datetime.fromisoformat(line["time"]).timestamp()
+            for line in lines
+            if line["status"] == status and line["host"] == CI
+        ]
 
-        made = await stack.admin("POST", "/v1/machines/create", json={"name": "ci"})
+    made = await stack.admin("POST", "/v1/machines/create", json={"name": "ci"})
 
-        async def statuses() -> set[int]:
-            field = ("Authorization", f"Bearer {made['secret']}")
-            return {(await stack.caddy.get(APP, "/bytes/1", field)).status for _ in range(4)}
+    async def statuses() -> set[int]:
+        field = ("Authorization", f"Bearer {made['secret']}")
+        return {(await stack.caddy.get(CI, "/bytes/1", field)).status for _ in range(4)}
 
-        assert await statuses() == {200}
-        await stack.admin("POST", "/v1/machines/revoke", json={"name": "ci"})
-        revoked_at = time.time()
-        await eventually(lambda: all_refused(statuses), "all refuse it", 10, interval=0.0)
-        await eventually(lambda: times(0, 401) and times(1, 401), "the log has it", 20)
-        late = max(*times(0, 200), *times(1, 200)) - revoked_at
-        measured(f"the last good request came {late:.2f} s after the token was revoked")
-        assert late < PROMISED
+    assert await statuses() == {200}
+    await stack.admin("POST", "/v1/machines/revoke", json={"name": "ci"})
+    revoked_at = time.time()
+    await eventually(lambda: all_refused(statuses), "all refuse it", 10, interval=0.0)
+    await eventually(lambda: times(0, 401) and times(1, 401), "the log has it", 20)
+    late = max(*times(0, 200), *times(1, 200)) - revoked_at
+    measured(f"the last good request came {late:.2f} s after the token was revoked")
+    assert late < PROMISED
 
 
-async def test_a_dashboard_shows_all_workers(tmp_path: Path) -> None:
-    access = {
-        "auth_host": "auth.localhost",
-        "admin_host": "admin.localhost",
-        "admins": [{"group": "admins"}],
-        "rules": [{"hosts": [APP, WS], "allow": "anyone"}],
-    }
-    cookie = await administrator_cookie(tmp_path / "s" / "state", access)
-    async with workers_stack(tmp_path, sections={"access": access}) as stack:
+async def test_a_dashboard_shows_all_workers(running: Running) -> None:
+    stack, cookie = running.stack, running.cookie
+    async with open_sockets(stack) as sockets:
 
         async def page(path: str) -> str:
             fields = (("Cookie", cookie.removeprefix("Cookie: ")),)
@@ -198,7 +174,6 @@ async def test_a_dashboard_shows_all_workers(tmp_path: Path) -> None:
             assert answer.status == 200, answer
             return answer.body.decode()
 
-        sockets = await open_sockets(stack)
         for number in range(4):
             assert (await stack.caddy.get(APP, f"/bytes/{number + 1}")).status == 200
         shown = await page(f"/requests?agent=agent-1&service={APP}")
@@ -222,22 +197,101 @@ async def all_refused(statuses: Callable[[], Awaitable[set[int]]]) -> bool:
     return await statuses() == {401}
 
 
-async def test_agents_reach_all_workers_through_caddy(tmp_path: Path) -> None:
-    async with workers_stack(tmp_path, start_agents=False) as stack:
-        agent = stack.agents["agent-1"]
+async def test_agents_reach_all_workers_through_caddy(stack: WorkersStack) -> None:
+    agent = stack.agents["agent-1"]
+    direct = agent.config["server"]
+    async with restarted(stack, agent):
         agent.set_up(
             server={
-                **agent.config["server"],
+                **direct,
                 "address": f"localhost:{stack.tunnel_port}",
                 "transport": "websocket",
                 "websocket_address": f"localhost:{stack.https_port}",
             }
         )
-        agent.process.start()
-        await stack.wait_published(APP, process=agent.process)
-        sockets = await open_sockets(stack)
+    async with open_sockets(stack) as sockets:
         assert [len(await stack.sockets_of(worker)) for worker in range(2)] == [2, 2]
         assert all([await echoes(socket) for socket in sockets.values()])
+    async with restarted(stack, agent):
+        agent.set_up(server=direct)
+
+
+@asynccontextmanager
+async def restarted(stack: WorkersStack, agent: Agent) -> AsyncIterator[None]:
+    """Stop an agent during the block, and start it after."""
+    await agent.process.stop()
+    yield
+    agent.process.start()
+    await stack.wait_published(APP, process=agent.process)
+
+
+async def test_a_killed_worker_costs_its_own_streams_only(stack: WorkersStack) -> None:
+    config = stack.folder / "server.yaml"
+    async with open_sockets(stack) as sockets:
+        lost, pid = await stack.sockets_of(1), stack.pid(1)
+        # It starts again with the settings that its parent has accepted.
+        accepted = config.read_text()
+        config.write_text("server: {workers: ")
+        stack.kill(1)
+        killed_at = time.monotonic()
+        for _ in range(4):  # some of them at the socket of the killed one
+            assert (await stack.plain.get(APP, "/")).status == 301
+        assert time.monotonic() - killed_at < FAILOVER
+        for path, socket in sockets.items():
+            if path in lost:
+                assert await closed_with(socket) == 1006
+            else:
+                assert await echoes(socket)
+        await stack.wait_another(1, pid)
+        await stack.wait_published(APP)
+        config.write_text(accepted)
+        assert all([await echoes(one) for path, one in sockets.items() if path not in lost])
+
+
+async def test_a_rolling_restart_fails_no_request(stack: WorkersStack) -> None:
+    async with open_sockets(stack) as sockets:
+        pids = [stack.pid(worker) for worker in range(2)]
+        async with Load(stack.caddy).running() as load:
+            await eventually(lambda: load.answered > RATE, "the load runs", 60)
+            before = load.answered
+            stack.server.send_signal(signal.SIGUSR2)
+            await stack.server.wait_line("workers restarted", timeout=120)
+            assert load.answered > before
+        assert load.failures == []
+        assert not set(pids) & {stack.pid(worker) for worker in range(2)}
+        assert [await closed_with(socket) for socket in sockets.values()] == [1012] * 4
+
+
+def logged_at(stack: WorkersStack, event: str, since: int) -> list[float]:
+    """Return the times at which the server has logged an event."""
+    found = re.findall(rf"^(\S+Z) .*\b{event}\b", stack.server.text(since), re.MULTILINE)
+    return [datetime.datetime.fromisoformat(time).timestamp() for time in found]
+
+
+async def test_a_revocation_and_a_reload_reach_all_workers(
+    stack: WorkersStack, measured: Callable[[str], None]
+) -> None:
+    """This test is the last of the shared server: it has no agent then."""
+    since = len(stack.server.text())
+    async with open_sockets(stack) as sockets:
+        config = json.loads((stack.folder / "server.yaml").read_text())
+        config["limits"] = {"requests": 1000}
+        (stack.folder / "server.yaml").write_text(json.dumps(config))
+        stack.server.send_signal(signal.SIGHUP)
+        await stack.server.wait_line(
+            "(configuration reloaded(.*\n)*.*){3}", timeout=30, since=since
+        )
+
+        done = await stack.admin("POST", "/v1/agents/revoke", json={"agent": "agent-1"})
+        assert (done["sessions"], done["streams"]) == (4, 4)
+        ends = await asyncio.gather(*(closed_with(socket) for socket in sockets.values()))
+        assert len(ends) == 4
+        (revoked_at,) = logged_at(stack, "agent revoked", since)
+        # Those of the worker that did not carry the command out; one of them may have no stream.
+        await eventually(lambda: len(logged_at(stack, "session ended", since)) == 2, "all ended")
+        ended_at = logged_at(stack, "session ended", since)
+        measured(f"sessions ended {max(ended_at) - revoked_at:.2f} s after the revocation")
+        assert max(ended_at) - revoked_at < PROMISED
 
 
 SCALING = {"short": (1, 2), "full": (1, 2, 4)}

@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,8 @@ class WorkersStack(Stack):
 
     async def _has_sessions(self) -> bool:
         status = await self.admin("GET", "/v1/status")
-        return (status["sessions"], status["hosts"]) == (2 * self.workers, 2)
+        hosts = sum(len(agent.services) for agent in self.agents.values())
+        return (status["sessions"], status["hosts"]) == (2 * self.workers, hosts)
 
     def pid(self, worker: int) -> int:
         """Return the process id of a worker."""
@@ -84,15 +85,20 @@ async def workers_stack(
     *,
     workers: int = 2,
     sections: Mapping[str, Any] | None = None,
-    start_agents: bool = True,
+    machines: Sequence[str] = (),
 ) -> AsyncIterator[WorkersStack]:
-    """Start all, with services that answer requests (APP) and WebSockets (WS)."""
+    """Start all, with services that answer requests (APP, `machines`) and WebSockets (WS)."""
     async with Origin(folder) as origin, WsEcho(folder) as echo:
         more = dict(sections or {})
         stack = WorkersStack(
             folder / "s",
             Authority(folder / "pki"),
-            agents={"agent-1": [service(APP, origin.port), service(WS, echo.port)]},
+            agents={
+                "agent-1": [
+                    service(WS, echo.port),
+                    *(service(host, origin.port) for host in (APP, *machines)),
+                ]
+            },
             sections={
                 "server": {"workers": workers, **more.pop("server", {})},
                 "api": {"listen_addr": f"unix:{folder / 's' / 'api'}"},
@@ -101,9 +107,5 @@ async def workers_stack(
             },
         )
         stack.workers = workers
-        agents = dict(stack.agents)
-        if not start_agents:
-            stack.agents.clear()
         async with stack:
-            stack.agents = agents
             yield stack
