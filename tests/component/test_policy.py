@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import argon2
-import bcrypt
 import pytest
 from joserfc import jwt
 from joserfc.jwk import OctKey, RSAKey
@@ -31,12 +29,13 @@ pytestmark = [
 
 ELSEWHERE = ["203.0.113.0/24", "2001:db8::/32"]
 SECRET = "a secret of at least thirty-two bytes"
-STRANGER = RSAKey.generate_key(2048)
 ORIGIN = "https://app.example"
 USERS = {
-    "ann": bcrypt.hashpw(b"secret", bcrypt.gensalt(12)).decode(),
-    "ben": argon2.PasswordHasher().hash("secret"),
+    "ann": "$2b$12$ZBy7b6XfZUWI3JJv.t/LheHzOZPMby6ITl8/cRZRh0ARRML/hMLBi",
+    "ben": "$argon2id$v=19$m=65536,t=3,p=4$DX+gdfmm4Q7DtawOw/e0ww"
+    "$gTk3twiQQYm7LGu8QTOQhPQTS6P+gkHnrN2I3Aina+4",
 }
+"""Users with the password "secret"."""
 
 
 def handler(kind: str, **config: Any) -> dict[str, Any]:
@@ -524,7 +523,9 @@ async def test_keys_that_their_issuer_publishes(stack: Stack) -> None:
         await eventually(is_good, "the keys have come", 20)
         refused = {
             "another's": jwt.encode(
-                {"alg": "RS256", "kid": "1"}, {"iss": "us", "exp": time.time() + 60}, STRANGER
+                {"alg": "RS256", "kid": "1"},
+                {"iss": "us", "exp": time.time() + 60},
+                RSAKey.generate_key(2048),
             ),
             "of another issuer": issuer.token("1", iss="them"),
             "too old": issuer.token("1", iss="us", exp=1),
