@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
-from tests.support import node_packages
 from tests.support.browser import BUILD, browser, verified_key
-from tests.support.page_inspection import WATCH, PageInspection
+from tests.support.page_inspection import PageInspection
 from tests.support.ports import free_port
 from tests.support.processes import Process
 
@@ -125,11 +124,8 @@ async def fill(chain: Chain) -> None:
 
 
 async def test_axe_finds_nothing_and_the_policy_blocks_nothing(chain: Chain) -> None:
-    script = (node_packages.install() / "node_modules/axe-core/axe.min.js").read_text()
     async with chain.page(viewport=DESK) as page:
-        seen = PageInspection(page, script, phone=PHONE, desk=DESK)
-        await page.expose_function("reportViolation", seen.add)
-        await page.add_init_script(WATCH)
+        seen = await PageInspection.begin(page, phone=PHONE, desk=DESK)
         for name, path in PAGES.items():
             await page.goto(chain.url(path))
             await expect(page.get_by_role("status").first).to_have_text("Live")
@@ -245,8 +241,8 @@ async def test_a_websocket_is_shown_and_ended(chain: Chain) -> None:
 
 
 async def test_messages_are_captured_and_forgotten(chain: Chain) -> None:
-    script = (node_packages.install() / "node_modules/axe-core/axe.min.js").read_text()
     async with chain.page(viewport=DESK) as page:
+        seen = await PageInspection.begin(page, phone=PHONE, desk=DESK)
         await start_capture(page, chain)
         # The page of the demo connects again, and is captured from its first message.
         capture = page.url
@@ -257,7 +253,6 @@ async def test_messages_are_captured_and_forgotten(chain: Chain) -> None:
         await expect(table).to_contain_text("backend")
         before = await page.get_by_text("The last").inner_text()
         await expect(page.get_by_text("The last")).not_to_have_text(before)
-        seen = PageInspection(page, script, phone=PHONE, desk=DESK)
         await take_pictures(page, "capture")
         await seen.look("capture")
         await page.goto(chain.url(PAGES["host"]))

@@ -14,9 +14,8 @@ from urllib.parse import urlencode
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, Route, ViewportSize, expect
 
-from tests.support import node_packages
 from tests.support.browser import cookies
-from tests.support.page_inspection import WATCH, PageInspection
+from tests.support.page_inspection import PageInspection
 from tests.support.people import PROVIDERS, Stores, stores
 from tests.support.portal_site import RULES, Site, authenticator, portal_site, register
 from zerotrust.access.hand_over import Arrival, Attempt, new_way
@@ -272,13 +271,10 @@ TOURS = [signing_in, visiting, own_account, a_device, links_that_lead_nowhere, f
 async def test_axe_finds_nothing_and_the_policy_blocks_nothing(
     site: Site, context: BrowserContext
 ) -> None:
-    script = (node_packages.install() / "node_modules/axe-core/axe.min.js").read_text()
     page = await context.new_page()
     await page.set_viewport_size(WIDE)
     await authenticator(page)
-    seen = PageInspection(page, script, phone=NARROW, desk=WIDE)
-    await page.expose_function("reportViolation", seen.add)
-    await page.add_init_script(WATCH)
+    seen = await PageInspection.begin(page, phone=NARROW, desk=WIDE)
     for tour in TOURS:
         async for name in tour(site, page):
             await seen.look(name)
