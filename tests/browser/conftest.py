@@ -1,10 +1,13 @@
-"""One home with sign-in and its browsers, for the modules about access."""
+"""One home with sign-in, one demo, and their browsers."""
 
+import tempfile
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, expect
 
+from tests.support.demo_process import Demo
 from tests.support.portal_site import site_browser
 from tests.support.web_home import WebHome, home_browser, web_home
 
@@ -43,3 +46,13 @@ async def portal_browser() -> AsyncIterator[Browser]:
     """A browser for the sites of all tests of the server's own pages."""
     async with site_browser() as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+async def demo() -> AsyncIterator[Demo]:
+    """The demo; at the end SIGTERM stops it, and nothing is left."""
+    with tempfile.TemporaryDirectory(prefix="t-") as folder:
+        async with Demo(Path(folder)) as process:
+            yield process
+            assert await process.stop() == 0, process.text()
+            await process.check_gone()

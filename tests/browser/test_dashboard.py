@@ -3,8 +3,6 @@
 import asyncio
 import os
 import re
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,9 +13,9 @@ import pytest
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from tests.support.browser import BUILD, browser, verified_key
+from tests.support.commands import run_product
+from tests.support.demo_process import Demo
 from tests.support.page_inspection import PageInspection
-from tests.support.ports import free_port
-from tests.support.processes import Process
 
 pytestmark = [
     pytest.mark.browser,
@@ -41,7 +39,6 @@ PAGES = {
     "audit": "/audit",
     "doctor": "/doctor",
 }
-COMMAND = Path(sys.executable).with_name("0trust")
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1200, "height": 850}
 
@@ -67,39 +64,25 @@ class Chain:
 
     async def command(self, *words: str) -> str:
         """Run a command of the product."""
-        done = await asyncio.to_thread(
-            subprocess.run,
-            [str(COMMAND), *words, "--config", str(self.folder / "server.yaml")],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=30,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        done = await run_product(*words, "--config", self.folder / "server.yaml")
+        assert done.code == 0, done.err
+        return done.out
 
 
 @pytest.fixture(scope="module")
-async def chain(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chain]:
-    port = free_port()
-    log = tmp_path_factory.mktemp("demo") / "demo.log"
-    env = {"ZEROTRUST_DEMO_PORT": str(port)}
-    async with Process("demo", [sys.executable, "-m", "demo"], log=log, env=env) as process:
-        root = Path((await process.wait_line(r"root certificate: (\S+)", timeout=120))[1])
-        folder = Path((await process.wait_line(r"Configuration and logs: +(\S+)"))[1])
-        link = (await process.wait_line(r"(https://auth\S+/link#\S+)"))[1]
-        keys = [
-            await asyncio.to_thread(verified_key, f"{name}demo.localhost", port, root)
-            for name in ("auth.", "admin.", "")
-        ]
-        async with browser(*keys) as started:
-            context = await started.new_context()
-            await sign_in(context, link)
-            made = Chain(port, folder, started, await context.storage_state())
-            await context.close()
-            await fill(made)
-            yield made
-        assert await process.stop() == 0, process.text()
+async def chain(demo: Demo) -> AsyncIterator[Chain]:
+    (link,) = re.findall(r"https://auth\S+/link#\S+", demo.text())
+    keys = [
+        await asyncio.to_thread(verified_key, f"{name}demo.localhost", demo.port, demo.root)
+        for name in ("auth.", "admin.", "")
+    ]
+    async with browser(*keys) as started:
+        context = await started.new_context()
+        await sign_in(context, link)
+        made = Chain(demo.port, demo.folder, started, await context.storage_state())
+        await context.close()
+        await fill(made)
+        yield made
 
 
 async def sign_in(context: BrowserContext, link: str) -> None:

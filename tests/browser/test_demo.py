@@ -2,9 +2,7 @@
 
 import asyncio
 import re
-import tempfile
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, Error, Page, expect
@@ -23,20 +21,9 @@ HOST = "demo.localhost"
 
 
 @pytest.fixture(scope="module")
-async def demo() -> AsyncIterator[Demo]:
-    """The demo; SIGTERM stops it, and leaves nothing."""
-    with tempfile.TemporaryDirectory(prefix="t-") as folder:
-        async with Demo(Path(folder)) as process:
-            yield process
-            assert await process.stop() == 0, process.text()
-            await process.check_gone()
-
-
-@pytest.fixture(scope="module")
 async def started(demo: Demo) -> AsyncIterator[Browser]:
     """A browser that trusts the demo's certificate."""
-    root = demo.folder / "caddy" / "storage" / "pki" / "authorities" / "local" / "root.crt"
-    key = await asyncio.to_thread(verified_key, HOST, demo.port, root)
+    key = await asyncio.to_thread(verified_key, HOST, demo.port, demo.root)
     async with browser(key) as started:
         yield started
 

@@ -29,6 +29,11 @@ class Demo(Process):
         self.folder = Path((await self.wait_line(r"Configuration and logs: +(\S+)"))[1])
         return self
 
+    @property
+    def root(self) -> Path:
+        """Caddy's root certificate."""
+        return self.folder / "caddy" / "storage" / "pki" / "authorities" / "local" / "root.crt"
+
     def family(self) -> dict[int, str]:
         """Every process that belongs to it, by its mark, with its command line."""
         mark = f"{MARK}={self.folder}".encode()
