@@ -79,15 +79,15 @@ async def test_webdav(tmp_path: Path, authority: Authority) -> None:
 
 
 async def test_git(tmp_path: Path, authority: Authority) -> None:
-    """A push of 32 MB is one chunked request; a clone is one chunked answer."""
+    """A push of 16 MB is one chunked request; a clone is one chunked answer."""
     (tmp_path / "bare").mkdir()
     await run("git", "init", "-q", "--bare", tmp_path / "bare/app.git")
-    work, content = tmp_path / "work", random.randbytes(32_000_000)
+    work, content = tmp_path / "work", random.randbytes(16_000_000)
     await run("git", "init", "-q", work)
     (work / "content").write_bytes(content)
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "core.compression=0"]
     await run(*git, "add", "content", cwd=work)
-    await run(*git, "commit", "-q", "-m", "32 MB", cwd=work)
+    await run(*git, "commit", "-q", "-m", "16 MB", cwd=work)
     async with WsgiBackend(tmp_path, "--folder", str(tmp_path / "bare"), "git") as backend:
         services = [service("git.localhost", backend.port)]
         async with Stack(tmp_path / "s", authority, agents={"agent-1": services}) as stack:
