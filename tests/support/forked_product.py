@@ -1,11 +1,12 @@
-"""The command `0trust` in a process that has imported the product: a second less for each start.
+"""The command `0trust`, and backends, in a process that has imported their modules.
 
-Tests of the installation, the demo and the container start the installed script.
+A start takes a second less. Tests of the installation, the demo and the container start the installed script.
 """
 
 import ctypes
 import multiprocessing
 import os
+import runpy
 import signal
 import sys
 import threading
@@ -33,7 +34,7 @@ one gets 255 as its exit status."""
 
 
 class ForkedProduct:
-    """A running command, with the part of `subprocess.Popen` that `Process` uses."""
+    """A running program, with the part of `subprocess.Popen` that `Process` uses."""
 
     def __init__(self, process: BaseProcess) -> None:
         with _lock:
@@ -43,12 +44,12 @@ class ForkedProduct:
         self.pid = process.pid
 
     def poll(self) -> int | None:
-        """Return the exit status; None while the command runs."""
+        """Return the exit status; None while it runs."""
         with _lock:
             return self._process.exitcode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Return the exit status at the end of the command.
+        """Return the exit status at the end of the program.
 
         Raises:
             TimeoutError: it still runs.
@@ -67,13 +68,16 @@ def start(
     env: Mapping[str, str],
     cwd: Path,
     stdin: Path | None = None,
+    module: str | None = None,
 ) -> ForkedProduct:
     """Start `0trust ARGS` in a process group of its own; append its output to two files.
 
-    Without `stdin`, its standard input is empty.
+    Args:
+        stdin: its standard input; default: empty.
+        module: start `python -m MODULE ARGS` instead.
     """
     process = _fork_server().Process(
-        target=_become, args=(list(args), out, err, dict(env), cwd, stdin), daemon=True
+        target=_become, args=(list(args), out, err, dict(env), cwd, stdin, module), daemon=True
     )
     return ForkedProduct(process)
 
@@ -86,7 +90,13 @@ def _fork_server() -> ForkServerContext:
 
 
 def _become(
-    args: list[str], out: Path, err: Path, env: dict[str, str], cwd: Path, stdin: Path | None
+    args: list[str],
+    out: Path,
+    err: Path,
+    env: dict[str, str],
+    cwd: Path,
+    stdin: Path | None,
+    module: str | None,
 ) -> None:
     os.setsid()
     die_with_parent()
@@ -99,5 +109,8 @@ def _become(
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     if stdin is not None:
         sys.stdin = stdin.open()
-    sys.argv = ["0trust", *args]
-    main.main(args)
+    sys.argv = [module or "0trust", *args]
+    if module is None:
+        main.main(args)
+    else:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -1,4 +1,4 @@
-"""The parts of `0trust` that each start imports or builds, in the memory that all forks share.
+"""The parts of `0trust` and backends that each start imports or builds, in memory that forks share.
 
 Only the fork server of `forked_product` imports this module. It halves the processor time of a
 start.
@@ -15,8 +15,11 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")  # as `zerotrust.cli.main
 import anyio._backends._asyncio  # noqa: F401  what httpx2 imports when a client is made
 import httpcore2  # noqa: F401
 import typer.main
+import websockets.asyncio.server  # noqa: F401
 from pydantic import BaseModel
 
+import tests.support.origin_connection
+import tests.support.routes  # noqa: F401
 import zerotrust.agent.app
 import zerotrust.agent.control_socket
 import zerotrust.agent.join

@@ -47,10 +47,10 @@ class Process:
         """Start the program; append to its log."""
         assert not self.is_alive, f"{self.name} runs already"
         if self.argv[0] == str(PRODUCT):
-            log = self.log
-            self._popen = forked_product.start(
-                self.argv[1:], out=log, err=log, env=self._env, cwd=ROOT
-            )
+            self._popen = self._fork(self.argv[1:])
+            return
+        if self.argv[:2] == [sys.executable, "-m"] and self.argv[2].startswith("tests.support."):
+            self._popen = self._fork(self.argv[3:], module=self.argv[2])
             return
         with self.log.open("ab") as sink:
             self._popen = subprocess.Popen(
@@ -63,6 +63,11 @@ class Process:
                 start_new_session=True,
                 preexec_fn=forked_product.die_with_parent,  # noqa: PLW1509  no threads of ours hold locks here
             )
+
+    def _fork(self, args: Sequence[str], *, module: str | None = None) -> ForkedProduct:
+        return forked_product.start(
+            args, out=self.log, err=self.log, env=self._env, cwd=ROOT, module=module
+        )
 
     @property
     def pid(self) -> int:
