@@ -75,7 +75,7 @@ def render(config: ServerConfig, secret: str | None = None) -> Json:
         "logging": {"logs": {"default": _log(caddy.logging, merged=caddy.mode == "managed")}},
         "apps": {
             "http": http,
-            "tls": _tls(caddy),
+            "tls": _tls(config),
             # Without this, a Caddy that runs as root adds its internal authority to the system's
             # trust store.
             "pki": {"certificate_authorities": {"local": {"install_trust": False}}},
@@ -261,7 +261,8 @@ def _proxy(config: ServerConfig, secret: str) -> Json:
     }
 
 
-def _tls(caddy: Caddy) -> Json:
+def _tls(config: ServerConfig) -> Json:
+    caddy = config.caddy
     files = [{"certificate": own.cert_file, "key": own.key_file} for own in caddy.certificates]
     return {
         **({"certificates": {"load_files": files}} if files else {}),
@@ -273,7 +274,7 @@ def _tls(caddy: Caddy) -> Json:
                     "on_demand": True,
                     "issuers": [{"module": "internal"}],
                 },
-                {"on_demand": True, "issuers": [_acme(caddy)]},
+                {"on_demand": True, "issuers": [_acme(config)]},
             ],
         },
     }
@@ -315,9 +316,18 @@ def _deep_private_names() -> str:
     return r"(?i)^([^.]+\.)+" + r"[^.]+\." * PRIVATE_DEPTH + f"({suffixes})$"
 
 
-def _acme(caddy: Caddy) -> Json:
+def _acme(config: ServerConfig) -> Json:
+    """Return the issuer of public certificates.
+
+    Members answer HTTP-01 challenges for each other (`server.proxy.challenge_relay`). They cannot
+    do so for TLS-ALPN-01, whose answer is a handshake with Caddy.
+    """
+    caddy = config.caddy
     http: Json = {"alternate_port": caddy.http_port} if caddy.http_port else {"disabled": True}
-    challenges: Json = {"http": http, "tls-alpn": {"alternate_port": caddy.https_port}}
+    alpn: Json = {"alternate_port": caddy.https_port}
+    if config.server.member_addr is not None and caddy.http_port:
+        alpn = {"disabled": True}
+    challenges: Json = {"http": http, "tls-alpn": alpn}
     if len(caddy.bind) == 1:
         challenges["bind_host"] = listen_hosts(caddy)[0]
     issuer: Json = {"module": "acme", "challenges": challenges}

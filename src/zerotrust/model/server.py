@@ -44,7 +44,8 @@ class AgentListenerConfig(Model):
     """Address at which agents reach this server and no other one, `host:port`, for servers that
     share a PostgreSQL database. Each tells its agents of all others with this key, and agents keep
     sessions with each. The host must be a name in `cert_file`. Without it, this server is not
-    announced. See [two servers](../howto/two-servers.md)."""
+    announced. With it, Caddy gets certificates by HTTP-01 only. See
+    [two servers](../howto/two-servers.md)."""
 
     websocket_hosts: list[HostName] | None = Field(default=None, max_length=16)
     """Host names at which agents may reach this server through Caddy, for networks that let only

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import hashes
 
 from zerotrust import __version__
 from zerotrust.caddy.edge import Edge
-from zerotrust.caddy.render import has_our_storage, sends_edge_time
+from zerotrust.caddy.render import has_our_storage, is_private, sends_edge_time
 from zerotrust.config import folders
 from zerotrust.config.diff import Changes
 from zerotrust.config.load import Loaded
@@ -96,6 +96,7 @@ from zerotrust.server.ops.traffic_history import TrafficHistory
 from zerotrust.server.ops.worker_endpoints import worker_endpoints
 from zerotrust.server.ops.worker_peers import WorkerPeers
 from zerotrust.server.proxy.captures import Captures
+from zerotrust.server.proxy.challenge_relay import ChallengeRelay
 from zerotrust.server.proxy.ingress import Ingress
 from zerotrust.server.proxy.load_shedding import LoadShedding
 from zerotrust.server.proxy.pending_requests import PendingRequests
@@ -322,6 +323,9 @@ class Server:
             membership=self._membership,
         )
 
+        # Challenges of ACME that are for the Caddy of another server.
+        self.ingress.challenges = self._challenge_relay(config)
+
         # People, and who may enter; only with the section `access`.
         self.access = AccessSection(
             config,
@@ -344,7 +348,7 @@ class Server:
             self.registry,
             self.authorization.grants,
             self._certificate_budget,
-            own_hosts=lambda: self.ingress.agents.hosts | self.authorization.reserved,
+            own_hosts=self._own_hosts,
             storage=_storage(config),
         )
         self._permission_api = HttpListener(
@@ -566,6 +570,18 @@ class Server:
             coalescer, channel.api, self._tasks, name=name, most=lambda: admin.MAX_CONNECTIONS
         )
 
+    def _challenge_relay(self, config: ServerConfig) -> ChallengeRelay | None:
+        """Return what answers challenges of other members; None without a shared database."""
+        membership = self._membership
+        if membership is None:
+            return None
+        return ChallengeRelay(
+            lambda: membership.others,
+            self._certifies,
+            self._tasks,
+            http_port=_challenge_port(config),
+        )
+
     # ---- applying a configuration
 
     def _reconfigure(
@@ -589,6 +605,8 @@ class Server:
         if self._membership is not None:
             self._membership.reconfigure(config.server.member_addr)
             log_foreign_member_addr(config.server)
+        if self.ingress.challenges is not None:
+            self.ingress.challenges.http_port = _challenge_port(config)
         self._enrollment.reconfigure(self._enrolls(authority))
         self._agent_directory.reconfigure(authority)
         self._join_tokens.reconfigure(config.server)
@@ -649,6 +667,15 @@ class Server:
             self.authorization.grants.replace(FILE, _grants(config))
             self._agent_directory.log_overlaps()
             self.sessions.reauthorize()
+
+    def _own_hosts(self) -> frozenset[str]:
+        """Return the host names that the server serves itself."""
+        return self.ingress.agents.hosts | self.authorization.reserved
+
+    def _certifies(self, host: str) -> bool:
+        """Return True for host names that get a certificate of a public authority."""
+        served = self.registry.offers_https(host) or host in self._own_hosts()
+        return served and not is_private(host)
 
     # ---- events
 
@@ -783,6 +810,11 @@ def _storage(config: ServerConfig) -> Path | None:
 
 def _offers_http(config: ServerConfig) -> bool:
     return config.caddy.mode == "none" or bool(config.caddy.http_port)
+
+
+def _challenge_port(config: ServerConfig) -> int:
+    """Return the port at which Caddys answer challenges; 0 where Caddy gets no certificates."""
+    return 0 if config.caddy.mode == "none" else config.caddy.http_port
 
 
 def _issuer_serial(authority: Authority | None) -> str | None:

@@ -95,6 +95,11 @@ class Membership:
         self.server_id = server_id
         self.members: Members = ()
 
+    @property
+    def others(self) -> Members:
+        """The servers with a lease, without this one."""
+        return tuple(one for one in self.members if one.id != self.server_id)
+
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics of the servers that share the database."""
         meaning = "Servers that hold a lease in the shared database, including this one."

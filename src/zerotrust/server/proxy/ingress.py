@@ -17,6 +17,7 @@ from zerotrust.errors import (
     UpgradeRefused,
     WrongScheme,
 )
+from zerotrust.http.acme_challenge import CHALLENGE_PREFIX
 from zerotrust.http.body import Kind
 from zerotrust.http.head import RequestHead
 from zerotrust.http.head_block import request_block
@@ -43,6 +44,7 @@ from zerotrust.server.agents.scheme import to_https
 from zerotrust.server.agents.service_policy import CompiledPolicy, passed_head
 from zerotrust.server.agents.websocket_endpoint import WebSocketEndpoint
 from zerotrust.server.proxy.captures import Captures
+from zerotrust.server.proxy.challenge_relay import ChallengeRelay
 from zerotrust.server.proxy.error_pages import send_error_page
 from zerotrust.server.proxy.gate_check import GateCheck, Outcome
 from zerotrust.server.proxy.identity_fields import identify
@@ -81,6 +83,7 @@ class Ingress:
         gate_check: the gates of host names; None where access is not configured.
         admin_api: answers calls of machines at the admin host, from the next `use_gates` on.
         captures: the captures of WebSockets; None where there can be none.
+        challenges: answers ACME challenges of other members; None where there are none.
         roots: SHA-256 of the root certificates, by which a ping recognises this installation.
         edge_times: the edge says for how long it has had a request (`http.head.EDGE_TIME`).
         requests: how many requests came.
@@ -121,6 +124,7 @@ class Ingress:
         self.gate_check: GateCheck | None = None
         self.admin_api: JsonApi | None = None
         self.captures: Captures | None = None
+        self.challenges: ChallengeRelay | None = None
         self.roots: tuple[bytes, ...] = ()
         self.edge_times = False
         self._loop = asyncio.get_running_loop()
@@ -180,6 +184,8 @@ class Ingress:
             head = context.head
         if by_proxy and head.fields.spoofable and self._pass_headers:
             context.head = self._with_passed_headers(head)
+        if self.challenges is not None and head.target.startswith(CHALLENGE_PREFIX):
+            return self._serve_challenge(context, self.challenges)
         return self._serve(context)
 
     def _observe(self, context: RequestContext, edge_time: bytes) -> None:
@@ -566,6 +572,28 @@ class Ingress:
         send_error_page(
             context.connection, error, request_id=context.id, head_only=head_only, edits=edits
         )
+
+    # ---- ACME challenges
+
+    def _serve_challenge(
+        self, context: RequestContext, challenges: ChallengeRelay
+    ) -> RequestSink | None:
+        """Serve a request for the answer to a challenge; any other member may have it."""
+        answer = challenges.ask(context, self._challenge_answered)
+        if answer is not None:
+            self.respond(context, answer)
+            return None
+        return context.parked or self._serve(context)
+
+    def _challenge_answered(self, context: RequestContext, answer: Answer | None) -> None:
+        parked = context.parked
+        assert parked is not None
+        if parked.abandoned:
+            return
+        if answer is None:
+            self._resume(context)
+        else:
+            self._conclude(context, answer)
 
     # ---- requests that wait
 
