@@ -137,6 +137,7 @@ SAME_CONCEPT = {
     "ca": "the authority, its commands",
     "capture_admin": "the API of the server about captures, its models",
     "captures": "captures, commands about them",
+    "certificate_orders": "rows, turns of a server",
     "database": "the database, its settings",
     "doctor": "findings, the command",
     "errors": "the tree of errors, errors of the database",

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -100,8 +101,10 @@ async def edge(
         yield Edge(stacks, pebble, root)
 
 
-async def test_each_server_gets_a_certificate_though_dns_names_both(edge: Edge) -> None:
+async def test_each_server_gets_a_certificate_in_its_turn_though_dns_names_both(edge: Edge) -> None:
     found = await asyncio.gather(*(edge.certificate(number) for number in range(2)))
+    steps = re.findall("Added order|Issued certificate", edge.pebble.text())
+    assert steps == ["Added order", "Issued certificate"] * 2
     assert found[0].serial_number != found[1].serial_number
     for one in found:
         names = one.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

@@ -139,3 +139,14 @@ class ServerRow(Base):
     """Time of its first lease without a break."""
     lease_ends_at: Mapped[int]
     """Time after which it counts as gone, by the database's clock, as all times of this table."""
+
+
+class CertificateOrderRow(Base):
+    """A host name whose public certificate a server is ordering (`db.certificate_orders`)."""
+
+    __tablename__ = "certificate_orders"
+
+    host: Mapped[str] = mapped_column(String(255), primary_key=True)
+    server_id: Mapped[str] = mapped_column(String(32))
+    lease_ends_at: Mapped[int]
+    """Time after which another server may order it, by the database's clock."""

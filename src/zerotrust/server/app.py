@@ -85,6 +85,7 @@ from zerotrust.server.ops.admin_commands import AdminCommands
 from zerotrust.server.ops.all_workers import build_commands
 from zerotrust.server.ops.certificate_budget import CertificateBudget
 from zerotrust.server.ops.certificate_maintenance import TICK, CertificateMaintenance
+from zerotrust.server.ops.certificate_orders import CertificateOrders
 from zerotrust.server.ops.descriptors import api_connections
 from zerotrust.server.ops.load_sampler import LoadSampler
 from zerotrust.server.ops.metrics import ServerMetrics
@@ -349,6 +350,7 @@ class Server:
             self.authorization.grants,
             self._certificate_budget,
             own_hosts=self._own_hosts,
+            orders=self._certificate_orders(database),
             storage=_storage(config),
         )
         self._permission_api = HttpListener(
@@ -580,6 +582,19 @@ class Server:
             self._certifies,
             self._tasks,
             http_port=_challenge_port(config),
+        )
+
+    def _certificate_orders(self, database: Database) -> CertificateOrders | None:
+        """Return what lets members order certificates in turn; None without a shared database."""
+        membership = self._membership
+        if membership is None:
+            return None
+        return CertificateOrders(
+            database,
+            membership.server_id,
+            self._tasks,
+            others=lambda: membership.others,
+            storage=lambda: _storage(self._config),
         )
 
     # ---- applying a configuration

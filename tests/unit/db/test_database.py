@@ -35,7 +35,7 @@ def noted(database: Database) -> list[str]:
 
 def test_what_is_committed_is_there_after_opening_again(empty_url: str) -> None:
     first = Database.open(empty_url)
-    assert str(first.migration) == "database created, schema 0003"
+    assert str(first.migration) == "database created, schema 0004"
     with first.transaction() as session:
         agents.ensure(session, "home", now=7)
         grants.add(session, "home", "app.example", now=7)

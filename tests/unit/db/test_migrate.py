@@ -34,8 +34,8 @@ NEXT = '''"""A step of the next version."""
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 
 
 def upgrade() -> None:
@@ -52,7 +52,7 @@ def next_version(folder: Path, step: str = NEXT) -> Iterator[None]:
     shutil.copytree(
         SCRIPTS, scripts, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True
     )
-    (scripts / "versions" / "v0004_next.py").write_text(step)
+    (scripts / "versions" / "v0005_next.py").write_text(step)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(migrate, "SCRIPTS", scripts)
         yield
@@ -100,7 +100,7 @@ def test_an_older_database_is_migrated_and_keeps_its_rows(empty_url: str, tmp_pa
     fill(empty_url)
     with next_version(tmp_path):
         database = Database.open(empty_url, folder=tmp_path)
-    assert str(database.migration).startswith("database migrated from schema 0003 to 0004; ")
+    assert str(database.migration).startswith("database migrated from schema 0004 to 0005; ")
     with database.transaction() as session:
         assert session.scalar(text("SELECT note FROM agents")) == "was home"
         assert audit.verify(session).records == 1
@@ -110,7 +110,7 @@ def test_an_older_database_is_migrated_and_keeps_its_rows(empty_url: str, tmp_pa
 def test_sqlite_is_copied_before_it_is_migrated(tmp_path: Path) -> None:
     file = tmp_path / "state.db"
     fill(f"sqlite:///{file}")
-    backup = tmp_path / "state.db.backup-0003"
+    backup = tmp_path / "state.db.backup-0004"
     backup.write_text("an older backup")
     with next_version(tmp_path):
         database = Database.open(f"sqlite:///{file}")
@@ -131,10 +131,10 @@ def test_sqlite_is_copied_before_it_is_migrated(tmp_path: Path) -> None:
 def test_no_backup_no_migration(tmp_path: Path) -> None:
     file = tmp_path / "state.db"
     fill(f"sqlite:///{file}")
-    (tmp_path / "state.db.backup-0003").mkdir()
+    (tmp_path / "state.db.backup-0004").mkdir()
     with (
         next_version(tmp_path),
-        pytest.raises(StateError, match="backup-0003: no backup, so nothing is migrated"),
+        pytest.raises(StateError, match="backup-0004: no backup, so nothing is migrated"),
     ):
         Database.open(f"sqlite:///{file}")
     assert not list(tmp_path.glob(".*"))
@@ -145,7 +145,7 @@ def test_no_backup_no_migration(tmp_path: Path) -> None:
 def test_postgresql_is_dumped_before_it_is_migrated(postgresql: Cluster, tmp_path: Path) -> None:
     url = postgresql.new()
     fill(url)
-    backup = tmp_path / "postgresql.backup-0003"
+    backup = tmp_path / "postgresql.backup-0004"
     with next_version(tmp_path):
         database = Database.open(url + "&password=unused", folder=tmp_path)
         database.close()
@@ -172,7 +172,7 @@ def test_postgresql_is_not_migrated_where_the_dump_fails(
     monkeypatch.setenv("PATH", str(tmp_path))
     with next_version(tmp_path):
         with pytest.raises(
-            StateError, match="backup-0003: no backup, so nothing is migrated: told; correct that"
+            StateError, match="backup-0004: no backup, so nothing is migrated: told; correct that"
         ):
             Database.open(url + "&password=told", folder=tmp_path)
         with pytest.raises(StateError, match="no backup, so nothing is migrated: Not a directory"):
@@ -215,7 +215,7 @@ def test_a_newer_database_is_refused_and_left_alone(empty_url: str, tmp_path: Pa
     with next_version(tmp_path):
         Database.open(empty_url, folder=tmp_path).close()
     with pytest.raises(
-        StateError, match=r"written by a newer 0Trust \(schema 0004, this one knows up to 0003\)"
+        StateError, match=r"written by a newer 0Trust \(schema 0005, this one knows up to 0004\)"
     ) as caught:
         Database.open(empty_url)
     assert "\n" not in str(caught.value)
@@ -257,4 +257,4 @@ def test_the_wheel_brings_the_migrations(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
     )
-    assert opened.stdout == "database created, schema 0003\n"
+    assert opened.stdout == "database created, schema 0004\n"

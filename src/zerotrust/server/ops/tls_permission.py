@@ -8,6 +8,8 @@ refused later, while it is served.
 
 Below a wildcard of a service, each name that a client asks for is an order. So these names count as
 new ones until they have a certificate.
+
+Where several members order certificates, the answer waits for the turn of this one.
 """
 
 import time
@@ -25,6 +27,8 @@ from zerotrust.model.base import is_address, is_pattern, normalise_host
 from zerotrust.net.http_server import HttpServerConnection, RequestSink
 from zerotrust.server.agents.registry import Registry
 from zerotrust.server.ops.certificate_budget import CertificateBudget
+from zerotrust.server.ops.certificate_orders import CertificateOrders
+from zerotrust.server.ops.stored_certificates import certificate_files
 from zerotrust.telemetry import logs
 
 PATH = "/.0trust/tls-permission"
@@ -45,6 +49,7 @@ class TlsPermission:
         grants: tells names that are granted themselves from names that a wildcard grants.
         budget: limits the new names of wildcard grants.
         own_hosts: returns the host names at which agents reach the server itself.
+        orders: gives this member its turns; None for a server without members.
         clock: monotonic seconds.
 
     Attributes:
@@ -58,6 +63,7 @@ class TlsPermission:
         budget: CertificateBudget,
         *,
         own_hosts: Callable[[], Collection[str]] = tuple,
+        orders: CertificateOrders | None = None,
         storage: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -65,24 +71,25 @@ class TlsPermission:
         self._grants = grants
         self._budget = budget
         self._own_hosts = own_hosts
+        self._orders = orders
         self._clock = clock
         self.storage = storage
 
     def request(
         self, connection: HttpServerConnection, head: RequestHead, framing: tuple[Kind, int]
     ) -> RequestSink | None:
-        connection.reply(_YES if self._permits(head) else _NO, close=framing[0] is not Kind.NONE)
-        return None
+        name, orders, close = _name_of(head), self._orders, framing[0] is not Kind.NONE
+        if name is None or not self._permits(name):
+            connection.reply(_NO, close=close)
+            return None
+        if orders is None or not orders.needs_turn(name):
+            connection.reply(_YES, close=close)
+            return None
+        question = _WaitingQuestion(connection, close=close)
+        orders.ask(name, question.reply, question.is_abandoned)
+        return question
 
-    def _permits(self, head: RequestHead) -> bool:
-        path, _, query = head.target.decode("latin-1").partition("?")
-        names = parse_qs(query).get("domain", [])
-        if head.method != b"GET" or path != PATH or len(names) != 1:
-            return False
-        try:
-            name = normalise_host(names[0])
-        except ValueError:
-            return False
+    def _permits(self, name: str) -> bool:
         if name in self._own_hosts():
             return True
         if not self._registry.offers_https(name):
@@ -99,17 +106,8 @@ class TlsPermission:
             (is_private(name) and wildcard is None)
             or any(self._grants.names(agent, name) for agent in self._registry.agents_of(name))
             or self._budget.knows(name, self._clock())
-            or self._has_certificate(name)
+            or bool(certificate_files(self.storage, name))
         )
-
-    def _has_certificate(self, name: str) -> bool:
-        """Return True where Caddy has a certificate of the name, which is due for renewal."""
-        if self.storage is None:
-            return False
-        try:
-            return any(self.storage.glob(f"certificates/*/{name}/{name}.crt"))
-        except OSError:  # for example a name too long for a file
-            return False
 
     def _has_room(self, name: str, wildcard: str | None) -> bool:
         """Count the name for an agent that serves it and has room; return False where none has."""
@@ -133,3 +131,46 @@ class TlsPermission:
                     limit=limit,
                 )
         return False
+
+
+class _WaitingQuestion:
+    """A question whose answer waits for the turn of this server (net.http_server.RequestSink)."""
+
+    __slots__ = ("_close", "_connection")
+
+    def __init__(self, connection: HttpServerConnection, *, close: bool) -> None:
+        self._connection: HttpServerConnection | None = connection
+        self._close = close
+
+    def is_abandoned(self) -> bool:
+        """Return True if Caddy has stopped waiting."""
+        return self._connection is None
+
+    def reply(self, permitted: bool) -> None:
+        """Answer, if Caddy still waits."""
+        if self._connection is not None:
+            self._connection.reply(_YES if permitted else _NO, close=self._close)
+
+    def body(self, data: bytes, *, end: bool) -> None:
+        """Ignore it: a question has no body."""
+
+    def body_trailers(self, fields: bytes) -> None:
+        """Ignore them."""
+
+    def aborted(self) -> None:
+        self._connection = None
+
+    def drained(self) -> None:
+        """Do nothing: an answer is small."""
+
+
+def _name_of(head: RequestHead) -> str | None:
+    """Return the host name that a question is about; None if the request is no question."""
+    path, _, query = head.target.decode("latin-1").partition("?")
+    names = parse_qs(query).get("domain", [])
+    if head.method != b"GET" or path != PATH or len(names) != 1:
+        return None
+    try:
+        return normalise_host(names[0])
+    except ValueError:
+        return None

@@ -1,5 +1,6 @@
 """Tests of zerotrust.server.ops.tls_permission: for which names Caddy may get a certificate."""
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -12,11 +13,12 @@ from zerotrust.enrollment.grant_table import GrantTable
 from zerotrust.http.body import Kind, request_framing
 from zerotrust.http.head import parse_request
 from zerotrust.model.limits import Limits
-from zerotrust.net.http_server import HttpServerConnection
+from zerotrust.net.http_server import HttpServerConnection, RequestSink
 from zerotrust.server.agents.registry import Registry
 from zerotrust.server.agents.scheme import OfferedSchemes
 from zerotrust.server.agents.session import ServiceRegistration
 from zerotrust.server.ops.certificate_budget import HOUR, CertificateBudget
+from zerotrust.server.ops.certificate_orders import CertificateOrders
 from zerotrust.server.ops.tls_permission import PATH, TlsPermission
 
 GRANTS = [
@@ -29,10 +31,25 @@ GRANTS = [
 ]
 
 
+class Orders:
+    """Orders of which one host name has to wait for its turn."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[str, Callable[[bool], None], Callable[[], bool]]] = []
+
+    def needs_turn(self, host: str) -> bool:
+        return host == "secure.example"
+
+    def ask(
+        self, host: str, decided: Callable[[bool], None], abandoned: Callable[[], bool]
+    ) -> None:
+        self.waiting.append((host, decided, abandoned))
+
+
 class Caddy:
     """Asks, and keeps the answer."""
 
-    def __init__(self, storage: Path | None = None) -> None:
+    def __init__(self, storage: Path | None = None, orders: Orders | None = None) -> None:
         self._registry, grants = Registry(), GrantTable()
         self.said: list[tuple[bytes, bool]] = []
         self.now = 0.0
@@ -46,6 +63,7 @@ class Caddy:
             self._registry,
             grants,
             self.budget,
+            orders=cast("CertificateOrders | None", orders),
             storage=storage,
             clock=lambda: self.now,
             own_hosts=lambda: ["tunnel.example"],
@@ -65,14 +83,20 @@ class Caddy:
     def reply(self, reply: bytes, *, close: bool) -> None:
         self.said.append((reply, close))
 
-    def ask(self, start: str, *fields: str) -> int:
+    def begin(self, start: str, *fields: str) -> tuple[RequestSink | None, bool]:
+        """Ask; return the owner of the question, and True if it has a body."""
         head = parse_request(
             "\r\n".join([f"{start} HTTP/1.1", "Host: localhost", *fields, "", ""]).encode()
         )
         framing = request_framing(head.fields)
-        assert self._permission.request(cast("HttpServerConnection", self), head, framing) is None
+        sink = self._permission.request(cast("HttpServerConnection", self), head, framing)
+        return sink, framing[0] is not Kind.NONE
+
+    def ask(self, start: str, *fields: str) -> int:
+        sink, has_body = self.begin(start, *fields)
+        assert sink is None
         reply, close = self.said[-1]
-        assert close == (framing[0] is not Kind.NONE)
+        assert close == has_body
         return int(reply.split()[1])
 
 
@@ -99,6 +123,36 @@ class Caddy:
 )
 def test_only_names_that_are_served_over_https(start: str, status: int) -> None:
     assert Caddy().ask(start) == status
+
+
+@pytest.mark.parametrize(("turn", "status"), [(True, b"200"), (False, b"403")])
+def test_a_question_waits_for_the_turn_of_this_server(turn: bool, status: bytes) -> None:
+    orders = Orders()
+    caddy = Caddy(orders=orders)
+    assert caddy.permits("tunnel.example", "stranger.example") == [True, False]
+    caddy.said.clear()
+    sink, _ = caddy.begin(f"GET {PATH}?domain=Secure.example")
+    assert sink is not None
+    ((host, decided, abandoned),) = orders.waiting
+    assert (host, abandoned(), caddy.said) == ("secure.example", False, [])
+    decided(turn)
+    ((reply, close),) = caddy.said
+    assert (reply.split()[1], close) == (status, False)
+
+
+def test_a_question_that_caddy_abandons_gets_no_answer() -> None:
+    orders = Orders()
+    caddy = Caddy(orders=orders)
+    sink, _ = caddy.begin(f"GET {PATH}?domain=secure.example")
+    assert sink is not None
+    sink.body(b"x", end=False)
+    sink.body_trailers(b"")
+    sink.drained()
+    sink.aborted()
+    ((_, decided, abandoned),) = orders.waiting
+    assert abandoned()
+    decided(True)
+    assert caddy.said == []
 
 
 def test_a_question_with_a_body_ends_the_connection() -> None:
