@@ -11,12 +11,15 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from tests.support.admin_socket import admin_client
 from tests.support.backends import Origin
 from tests.support.databases import Cluster
 from tests.support.entrypoint import Entrypoint
 from tests.support.pebble import AlternatingDns, Pebble
 from tests.support.ports import free_port
 from tests.support.stack import Authority, Stack, service
+from zerotrust.doctor.member_challenges import MemberAnswer, ask_members
+from zerotrust.model.doctor import DoctorFacts
 
 pytestmark = [
     pytest.mark.component,
@@ -37,6 +40,7 @@ class Edge:
     stacks: list[Stack]
     pebble: Pebble
     root: Path
+    http_port: int
 
     async def certificate(self, number: int) -> x509.Certificate:
         """Open a connection to a Caddy, which orders a certificate; return the one it has."""
@@ -98,7 +102,7 @@ async def edge(
             await opened.enter_async_context(stack)
         for stack in stacks:
             await stack.server.wait_line("server joined")
-        yield Edge(stacks, pebble, root)
+        yield Edge(stacks, pebble, root, http_port)
 
 
 async def test_each_server_gets_a_certificate_in_its_turn_though_dns_names_both(edge: Edge) -> None:
@@ -109,3 +113,12 @@ async def test_each_server_gets_a_certificate_in_its_turn_though_dns_names_both(
     for one in found:
         names = one.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         assert names.get_values_for_type(x509.DNSName) == [APP]
+
+
+async def test_the_doctor_asks_the_other_member_through_its_caddy(edge: Edge) -> None:
+    socket = edge.stacks[0].folder / "state" / "admin.sock"
+    async with admin_client(socket) as client:
+        facts = DoctorFacts.model_validate_json((await client.get("/v1/doctor")).content)
+    assert facts.members == [f"{ADDRESSES[1]}:{edge.stacks[1].tunnel_port}"]
+    answer = MemberAnswer(f"{ADDRESSES[1]}:{edge.http_port}")
+    assert await ask_members(facts.members, edge.http_port) == [answer]

@@ -8,6 +8,7 @@ from zerotrust.doctor import listeners
 from zerotrust.doctor.acme_authority import DEFAULT, ask_authority, judge_authority
 from zerotrust.doctor.caddy_setup import examine_caddy
 from zerotrust.doctor.clock_offset import judge_clock
+from zerotrust.doctor.member_challenges import ask_members, judge_members
 from zerotrust.doctor.provider_checks import ask_provider, judge_provider, judge_rules
 from zerotrust.doctor.public_hosts import Check, PublicHost, examine_hosts, now, utc_now
 from zerotrust.doctor.public_names import Roots, is_private
@@ -39,6 +40,8 @@ def server_checks(
         yield "host names", examine_hosts(hosts, roots, outside=False, step_timeout=step_timeout)
     if _needs_acme(config, hosts):
         yield "ACME", _acme(config, step_timeout)
+        if facts is not None and facts.members and config.caddy.http_port:
+            yield "members", _members(facts.members, config.caddy.http_port, step_timeout)
     if config.access is not None:
         yield "access", now(judge_rules(config.access, facts))
         yield "identity providers", _providers(config.access, config, step_timeout)
@@ -171,6 +174,12 @@ def _needs_acme(config: ServerConfig, hosts: Iterable[PublicHost]) -> bool:
 async def _acme(config: ServerConfig, step_timeout: float) -> Iterable[Finding]:
     url = config.caddy.acme.ca_url or DEFAULT
     return judge_authority(await ask_authority(url, step_timeout=step_timeout))
+
+
+async def _members(
+    members: Sequence[str], http_port: int, step_timeout: float
+) -> Iterable[Finding]:
+    return judge_members(await ask_members(members, http_port, step_timeout=step_timeout))
 
 
 async def _providers(

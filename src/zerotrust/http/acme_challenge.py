@@ -14,6 +14,8 @@ from zerotrust.http.head import RequestHead
 CHALLENGE_PREFIX: Final = b"/.well-known/acme-challenge/"
 MAX_KEY_AUTHORIZATION: Final = 172
 """Bytes of the longest key authorization, with a token of 128 characters."""
+UNKNOWN_CHALLENGE: Final = b"unknown challenge\n"
+"""Body with which a server answers another one that has asked it."""
 _ASKED: Final = b"?0trust-member"
 _TARGET: Final = re.compile(
     rb"%b([A-Za-z0-9_-]{22,128})(%b)?" % (re.escape(CHALLENGE_PREFIX), re.escape(_ASKED))

@@ -86,7 +86,8 @@ class DoctorFacts(_Frozen):
     the number of passkeys for another domain. `groupless` is the number of accounts without groups
     at each identity provider that has a `groups_claim`, if all its accounts are without.
     `differing` lists the servers of the same database that have another section `access`;
-    `database_ahead` are the seconds that the clock of a shared database is ahead.
+    `database_ahead` are the seconds that the clock of a shared database is ahead. `members` are the
+    addresses for agents of the other members.
     """
 
     version: str
@@ -98,3 +99,4 @@ class DoctorFacts(_Frozen):
     groupless: dict[str, int] = {}
     differing: list[str] = []
     database_ahead: float | None = None
+    members: list[str] = []

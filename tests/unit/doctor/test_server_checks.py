@@ -147,6 +147,16 @@ async def test_names_of_the_public_need_an_acme_authority(files: StackFiles) -> 
     assert "acme.unreachable" not in await checks(config, facts(fact("app.localhost")))
 
 
+async def test_members_are_asked_where_names_of_the_public_are_served(files: StackFiles) -> None:
+    acme = {"ca_url": f"http://127.0.0.1:{closed_port()}/"}
+    caddy = {"mode": "external", "http_port": closed_port(), "acme": acme}
+    config, others = files.server(caddy=caddy), {"members": ["127.0.0.1:8443"]}
+    public, private = fact("app.example.invalid"), fact("app.localhost")
+    assert "member.unreachable" in await checks(config, facts(public, **others))
+    assert "member.unreachable" not in await checks(config, facts(public))
+    assert "member.unreachable" not in await checks(config, facts(private, **others))
+
+
 async def test_a_provider_whose_clock_differs(files: StackFiles) -> None:
     dated = "Date: Thu, 01 Jan 1970 00:00:00 GMT"
 

@@ -128,7 +128,9 @@ class AdminCommands:
 
     async def doctor_facts(self, access: AccessParts | None) -> DoctorFacts:
         """Return the facts for `0trust doctor` (`ops.doctor_facts`)."""
-        return await doctor_facts(self._sessions, access, self._audit)
+        facts = await doctor_facts(self._sessions, access, self._audit)
+        others = () if self._membership is None else self._membership.others
+        return facts.model_copy(update={"members": [one.address for one in others]})
 
     # ---- agents
 

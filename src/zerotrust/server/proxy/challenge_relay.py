@@ -14,6 +14,7 @@ from typing import Final
 
 from zerotrust.http.acme_challenge import (
     MAX_KEY_AUTHORIZATION,
+    UNKNOWN_CHALLENGE,
     challenge_of,
     is_key_authorization,
     member_target,
@@ -35,7 +36,7 @@ TIMEOUT: Final = 5.0
 _NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """For clients of plain http, which would else read the system's authorities."""
 _TEXT: Final = b"Content-Type: text/plain\r\nCache-Control: no-store\r\n"
-_UNKNOWN: Final = Answer(404, _TEXT, b"unknown challenge\n")
+_UNKNOWN: Final = Answer(404, _TEXT, UNKNOWN_CHALLENGE)
 
 _log = logs.logger("ingress")
 
