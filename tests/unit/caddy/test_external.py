@@ -76,7 +76,11 @@ class AdminServer:
         self.refuses = False
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        except asyncio.IncompleteReadError:  # the watch ends while it connects
+            writer.close()
+            return
         status, answer = 200, b""
         if head.startswith("get"):
             self.reads += 1
