@@ -126,7 +126,7 @@ class DirectoryServer:
     captures: Captures | None = None
     """The captures of the running admin API."""
     membership: SimpleNamespace = field(
-        default_factory=lambda: SimpleNamespace(server_id="a" * 32, members=())
+        default_factory=lambda: SimpleNamespace(server_id="a" * 32, members=(), others=())
     )
     """Stand-in for the membership of the running admin API."""
 
