@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Run all tests, the fastest stages first. `make test` calls this script after it made the virtual environment.
 #
-#   FUZZ_SECONDS=10   seconds for each fuzz target
+#   FUZZ_SECONDS=7    seconds for each fuzz target
 #   FUZZ_SEED=1       seed of the fuzzer; 0 takes a random one
 #   JOBS=2            number of test processes
 set -euo pipefail
@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 
 BIN=${VENV:-.venv}/bin
 JOBS=${JOBS:-2}
-FUZZ_SECONDS=${FUZZ_SECONDS:-10}
+FUZZ_SECONDS=${FUZZ_SECONDS:-7}
 FUZZ_SEED=${FUZZ_SEED:-1}
 mkdir -p build
 
@@ -167,8 +167,8 @@ speed() { # short forms of `make bench-check`, which measures a fallen ratio twi
 }
 
 run "speed" speed
-# Some of these tests wait for most of their time: two for each core keep both busy.
-run "browser and component tests" tests -n "$((JOBS * 2))" --durations=15 tests/browser tests/component
+# Many of these tests wait for most of their time: three for each core keep both busy.
+run "browser and component tests" tests -n "$((JOBS * 3))" --durations=15 tests/browser tests/component
 # Autobahn waits for a half of its time: the fuzzer takes the other core and what is left.
 if "$BIN/python" -c 'import atheris' 2>/dev/null; then
     fuzz >build/fuzz.log 2>&1 &
