@@ -1,6 +1,7 @@
 """The command `0trust`, and backends, in a process that has imported their modules.
 
-A start takes a second less. Tests of the installation, the demo and the container start the installed script.
+A start takes a second less. Tests of the installation, the demo and the container start the
+installed script.
 """
 
 import ctypes

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from zerotrust.middleware.jwt import usable_keys
 from zerotrust.model.authentication import KeySource
 from zerotrust.net.tasks import Tasks
+from zerotrust.net.tls import trusting_nobody
 from zerotrust.telemetry import logs
 
 if TYPE_CHECKING:
@@ -183,10 +184,8 @@ def _client(source: KeySource) -> "httpx2.AsyncClient":
     import httpx2
 
     secured = source.url.lower().startswith("https:")
-    # Loading the system's authorities takes 20 ms. Without them, TLS would trust nobody.
-    tls = ssl.create_default_context() if secured else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     return httpx2.AsyncClient(
-        verify=tls,
+        verify=ssl.create_default_context() if secured else trusting_nobody(),
         follow_redirects=False,
         timeout=TIMEOUT,
         limits=httpx2.Limits(max_keepalive_connections=0),

@@ -53,15 +53,9 @@ class WatchingLoop(uvloop.Loop):
         self,
         host: bytes | str | None,
         port: bytes | str | int | None,
-        *,
-        family: int = 0,
-        type: int = 0,
-        proto: int = 0,
-        flags: int = 0,
+        **hints: int,
     ) -> list[Any]:
-        return await self._resolver.addresses(
-            host, port, family=family, type=type, proto=proto, flags=flags
-        )
+        return await self._resolver.addresses(host, port, **hints)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         # aiofastnet 1.2.0 reports a peer that closes its connection within the handshake, with a

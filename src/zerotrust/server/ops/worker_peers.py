@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import ssl
 from collections.abc import Callable, Sequence
-from functools import cache
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final, NamedTuple, TypeVar
@@ -12,6 +10,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from zerotrust.net.json_api import CallError
+from zerotrust.net.tls import trusting_nobody
 from zerotrust.server.ops.worker_endpoints import METRICS
 from zerotrust.telemetry import logs, merged_metrics
 
@@ -127,7 +126,7 @@ async def _heard(socket: Path, method: str, path: str, said: dict[str, Any]) -> 
     """Return the answer of the worker with this socket; raises httpx2.HTTPError."""
     import httpx2
 
-    transport = httpx2.AsyncHTTPTransport(uds=str(socket), verify=_no_tls())
+    transport = httpx2.AsyncHTTPTransport(uds=str(socket), verify=trusting_nobody())
     async with (
         httpx2.AsyncClient(
             transport=transport, base_url="http://worker", timeout=None, trust_env=False
@@ -140,9 +139,3 @@ async def _heard(socket: Path, method: str, path: str, said: dict[str, Any]) -> 
             if len(body) > MAX_ANSWER:
                 raise httpx2.DecodingError("the answer is too long")
         return _Heard(answer.status_code, bytes(body))
-
-
-@cache
-def _no_tls() -> ssl.SSLContext:
-    """Return a context that is not used; the default reads all CAs."""
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -7,7 +7,6 @@ A server that is asked by another one does not ask on.
 """
 
 import asyncio
-import ssl
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import Final
@@ -22,6 +21,7 @@ from zerotrust.http.acme_challenge import (
 from zerotrust.middleware.interface import Answer
 from zerotrust.model.base import join_address, split_address
 from zerotrust.net.tasks import Tasks
+from zerotrust.net.tls import trusting_nobody
 from zerotrust.server.identity.membership import MemberServer
 from zerotrust.server.proxy.request_context import RequestContext
 from zerotrust.telemetry import logs
@@ -33,8 +33,6 @@ MAX_SILENT: Final = 64
 TIMEOUT: Final = 5.0
 """Seconds in which a member must answer. Let's Encrypt waits for ten."""
 
-_NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-"""For clients of plain http, which would else read the system's authorities."""
 _TEXT: Final = b"Content-Type: text/plain\r\nCache-Control: no-store\r\n"
 _UNKNOWN: Final = Answer(404, _TEXT, UNKNOWN_CHALLENGE)
 
@@ -152,7 +150,7 @@ async def _key_authorization(address: str, host: str, token: bytes) -> bytes | N
     body = bytearray()
     async with (
         asyncio.timeout(TIMEOUT),
-        httpx2.AsyncClient(verify=_NO_TLS, timeout=None, trust_env=False) as client,
+        httpx2.AsyncClient(verify=trusting_nobody(), timeout=None, trust_env=False) as client,
         client.stream("GET", url, headers={"Host": host}) as response,
     ):
         if response.status_code != 200:
