@@ -3,15 +3,14 @@
 import datetime
 import ipaddress
 from collections.abc import Callable
-from functools import partial
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests.support.authorities import ForeignCertificate
+from tests.unit.pki.strong_keys import GENERATORS
 from zerotrust.errors import CsrRefused, PkiError
 from zerotrust.pki import ca, csr, keys
 from zerotrust.pki.identity import agent_id_of, serial_of
@@ -118,16 +117,7 @@ def test_bad_requests_ids_and_lives(issuer: Issuer) -> None:
     assert issuer.issue_agent("home", asked, WEEK, late).not_after == issuer.not_after
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        keys.generate,
-        partial(ec.generate_private_key, ec.SECP384R1()),
-        ed25519.Ed25519PrivateKey.generate,
-        partial(rsa.generate_private_key, 65537, 2048),
-    ],
-    ids=["P-256", "P-384", "Ed25519", "RSA"],
-)
+@pytest.mark.parametrize("make", GENERATORS.values(), ids=GENERATORS)
 def test_an_authority_of_others_issues_with_its_own_kind_of_key(
     make: Callable[[], keys.Key],
 ) -> None:

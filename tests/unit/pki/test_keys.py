@@ -3,13 +3,13 @@
 import os
 import stat
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, x25519
 
+from tests.unit.pki.strong_keys import GENERATORS
 from zerotrust.errors import PkiError
 from zerotrust.pki import keys
 
@@ -124,16 +124,7 @@ def test_the_passphrase_is_the_first_line(tmp_path: Path) -> None:
         keys.read_passphrase(tmp_path / "no")
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        keys.generate,
-        partial(ec.generate_private_key, ec.SECP384R1()),
-        ed25519.Ed25519PrivateKey.generate,
-        partial(rsa.generate_private_key, 65537, 2048),
-    ],
-    ids=["P-256", "P-384", "Ed25519", "RSA"],
-)
+@pytest.mark.parametrize("make", GENERATORS.values(), ids=GENERATORS)
 def test_strong_keys_of_all_kinds(make: Callable[[], keys.Key], tmp_path: Path) -> None:
     key = make()
     path = tmp_path / "key"
