@@ -176,6 +176,30 @@ def test_a_peer_that_leaves_in_a_handshake_is_no_fault(caplog: pytest.LogCapture
     assert not caplog.records
 
 
+def test_a_socket_that_is_ready_for_a_cancelled_future_is_no_fault(
+    loop: WatchingLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        ready = loop.create_future()
+        with pair() as (near, far):
+            loop.add_reader(near, ready.set_result, None)
+            far.send(b"late")
+            ready.cancel()
+            await turns(loop)
+            loop.remove_reader(near)
+
+    loop.run_until_complete(main())
+    assert not caplog.records
+
+
+def test_a_second_result_is_logged(loop: WatchingLoop, caplog: pytest.LogCaptureFixture) -> None:
+    done = loop.create_future()
+    done.set_result(1)
+    loop.call_soon(lambda: done.set_result(2))
+    loop.run_until_complete(turns(loop))
+    assert "invalid state" in caplog.text
+
+
 def test_other_faults_are_logged(loop: WatchingLoop, caplog: pytest.LogCaptureFixture) -> None:
     loop.call_exception_handler({"message": "a fault", "exception": ConnectionResetError()})
     assert [record.getMessage() for record in caplog.records] == ["a fault"]
