@@ -1,15 +1,17 @@
-"""Fixtures of all tests: one uvloop per worker (anyio's plugin); measurements are printed."""
+"""Fixtures of all tests: one event loop per worker (anyio's plugin); measurements are printed."""
 
 import gc
 import sys
 from collections.abc import Callable
 
+import aiofastnet
 import pytest
 from hypothesis import settings
 from xdist.scheduler import Scheduling
 
 from tests.support.timeout_plugin import TimeoutPlugin
 from tests.support.xdist_scheduler import CrashTolerantScheduling
+from zerotrust.net.uvloop_fix import WatchingLoop
 
 Measured = Callable[[str], None]
 
@@ -22,8 +24,8 @@ settings.load_profile("thorough")
 
 
 @pytest.fixture(scope="session")
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return "asyncio", {"use_uvloop": True}
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    return "asyncio", {"loop_factory": aiofastnet.loop_factory(WatchingLoop)}
 
 
 @pytest.fixture

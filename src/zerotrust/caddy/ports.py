@@ -5,7 +5,6 @@ half of the connections. So the server tries to bind each port without this opti
 Caddy.
 """
 
-import asyncio
 import errno
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Final
 from zerotrust.caddy.render import listen_hosts
 from zerotrust.errors import CaddyError
 from zerotrust.model.server import Caddy
+from zerotrust.net.listen import try_bind
 
 _NO_SUCH_ADDRESS: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _NO_IPV6: Final = "::"
@@ -40,7 +40,7 @@ def endpoints(caddy: Caddy) -> list[ListenAddress]:
     return found
 
 
-async def check_free(wanted: Iterable[ListenAddress]) -> None:
+def check_free(wanted: Iterable[ListenAddress]) -> None:
     """Check that each address is free.
 
     Raises:
@@ -50,37 +50,11 @@ async def check_free(wanted: Iterable[ListenAddress]) -> None:
     for endpoint in wanted:
         for host in [endpoint.host] if endpoint.host else ["0.0.0.0", _NO_IPV6]:  # noqa: S104
             try:
-                await (_try_udp if endpoint.udp else _try_tcp)(host, endpoint.port)
+                try_bind(host, endpoint.port, udp=endpoint.udp)
             except OSError as error:
                 if host == _NO_IPV6 and not endpoint.host and error.errno in _NO_SUCH_ADDRESS:
                     continue
                 raise CaddyError(explain(endpoint, error)) from error
-
-
-async def _try_tcp(host: str, port: int) -> None:
-    server = await asyncio.start_server(
-        lambda _reader, writer: writer.close(), host, port, reuse_port=False
-    )
-    server.close()
-    await server.wait_closed()
-
-
-class _Closing(asyncio.DatagramProtocol):
-    """Sets `closed` when its socket is closed."""
-
-    def __init__(self) -> None:
-        self.closed = asyncio.get_running_loop().create_future()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.closed.set_result(None)
-
-
-async def _try_udp(host: str, port: int) -> None:
-    transport, protocol = await asyncio.get_running_loop().create_datagram_endpoint(
-        _Closing, local_addr=(host, port)
-    )
-    transport.close()
-    await protocol.closed
 
 
 def explain(endpoint: ListenAddress, error: OSError) -> str:

@@ -110,7 +110,7 @@ class CaddyProcess:
             self._check_changeable(config)
             await self._wait_running()
             known = set(endpoints(self._config.caddy))
-            await check_free(wanted for wanted in endpoints(config.caddy) if wanted not in known)
+            check_free(wanted for wanted in endpoints(config.caddy) if wanted not in known)
             await self._admin.load(document)
             self._config, self._document = config, document
 
@@ -133,7 +133,7 @@ class CaddyProcess:
 
     async def _start(self) -> None:
         await self._claim_socket()
-        await check_free(endpoints(self._config.caddy))
+        check_free(endpoints(self._config.caddy))
         child = await self._spawn("run")
         self._child = child
         reader = self._tasks.create_task(self._read_log(child), name="caddy log")

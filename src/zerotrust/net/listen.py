@@ -386,6 +386,22 @@ def bind_all(address: str, *, key: str, beside: Listening | None) -> list[socket
     return made
 
 
+def try_bind(host: str, port: int, *, udp: bool) -> None:
+    """Bind a socket to an IP address without sharing it, and close the socket.
+
+    Raises:
+        OSError: the address is in use, needs a privilege, or is not on this machine.
+    """
+    (family, where), *_ = _families(host)
+    if not udp:
+        _bind(family, where, port, ()).close()
+        return
+    with socket.socket(family, socket.SOCK_DGRAM) as bound:
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind((where, port))
+
+
 def _queued(listening: socket.socket) -> Iterator[socket.socket]:
     """Accept and return the connections in the socket's queue."""
     with suppress(OSError):

@@ -43,19 +43,16 @@ async def test_busy(busy: int, host: str) -> None:
         CaddyError,
         match=rf"^TCP port {busy} on .* is in use by another program.*caddy\.https_port$",
     ):
-        await check_free([ListenAddress(host, busy, "caddy.https_port")])
+        check_free([ListenAddress(host, busy, "caddy.https_port")])
 
 
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # uvloop's, of a bind that fails
 async def test_busy_udp() -> None:
     transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
         asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
     )
     port = transport.get_extra_info("sockname")[1]
     with pytest.raises(CaddyError, match=f"UDP port {port} on 127"):
-        await check_free([ListenAddress("127.0.0.1", port, "caddy.https_port", udp=True)])
+        check_free([ListenAddress("127.0.0.1", port, "caddy.https_port", udp=True)])
     transport.close()
 
 
@@ -65,7 +62,7 @@ async def test_a_free_port_stays_free() -> None:
     server.close()
     await server.wait_closed()
     for _ in range(2):
-        await check_free(
+        check_free(
             [
                 ListenAddress(host, port, "k", udp=udp)
                 for host in ("", "127.0.0.1")
@@ -74,11 +71,26 @@ async def test_a_free_port_stays_free() -> None:
         )
 
 
-async def test_not_an_address_of_this_machine() -> None:
+@pytest.mark.parametrize("number", [errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT])
+def test_a_machine_without_ipv6(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def only_ipv4(host: str, port: int, *, udp: bool) -> None:
+        if host == "::":
+            raise OSError(number, "no IPv6")
+        bound.append((host, port, udp))
+
+    bound: list[tuple[str, int, bool]] = []
+    monkeypatch.setattr("zerotrust.caddy.ports.try_bind", only_ipv4)
+    check_free([ListenAddress("", 443, "caddy.https_port", udp=True)])
+    assert bound == [("0.0.0.0", 443, True)]
+    with pytest.raises(CaddyError, match=r"caddy\.bind"):
+        check_free([ListenAddress("::", 443, "caddy.https_port")])
+
+
+def test_not_an_address_of_this_machine() -> None:
     with pytest.raises(
         CaddyError, match=r'caddy\.bind "192\.0\.2\.1" is not an address of this machine'
     ):
-        await check_free([ListenAddress("192.0.2.1", 8443, "caddy.https_port")])
+        check_free([ListenAddress("192.0.2.1", 8443, "caddy.https_port")])
 
 
 def test_a_missing_privilege() -> None:
