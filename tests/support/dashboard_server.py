@@ -8,6 +8,7 @@ from tests.support.identities import FakeSessionControl, authority, home, unobse
 from tests.support.people import Store, Stores
 from tests.support.portal_server import Browser, PortalServer, Reply
 from zerotrust.access.gate_table import GateTable
+from zerotrust.db import servers
 from zerotrust.model import admin
 from zerotrust.model.doctor import DoctorFacts, Finding
 from zerotrust.model.limits import Limits
@@ -23,6 +24,7 @@ from zerotrust.server.identity.agent_directory import AgentDirectory
 from zerotrust.server.identity.audit import Audit
 from zerotrust.server.identity.authorization import Authorization
 from zerotrust.server.identity.join_tokens import JoinTokens
+from zerotrust.server.identity.membership import Membership
 from zerotrust.server.ops.admin_commands import AdminCommands
 from zerotrust.server.ops.capture_admin import CaptureAdmin
 from zerotrust.server.ops.connection_admin import ConnectionAdmin
@@ -85,6 +87,7 @@ class DashboardServer(PortalServer):
     Attributes:
         live: the sessions of agents.
         registry: the services of agents.
+        membership: the servers of the database; none before it has looked.
         streams: the event streams of all dashboards.
         findings: findings of the next examination.
     """
@@ -102,6 +105,13 @@ class DashboardServer(PortalServer):
         )
         self.parts = StoreParts(self)
         audit = Audit(store.database)
+        self.membership = Membership(
+            store.database,
+            "1" * 32,
+            address="server-1.example.com:8443",
+            renews=True,
+            changed=lambda _: None,
+        )
         self.commands = AdminCommands(
             directory,
             cast("SessionControl", self.live),
@@ -111,6 +121,7 @@ class DashboardServer(PortalServer):
             connections=ConnectionAdmin(lambda: self.registry.sessions, audit),
             captures=CaptureAdmin(Captures(audit, Tasks()), self.registry),
             traffic=unobserved(Tasks()),
+            membership=self.membership,
         )
         self.streams = EventStreams(interval=0.01)
         self.examination = ServerExamination(
@@ -121,6 +132,13 @@ class DashboardServer(PortalServer):
         )
         self.portal = self.build_with_dashboard()
 
+    async def add_server(self, server_id: str, address: str) -> None:
+        """Let another server share the database."""
+        await self.store.database.run(
+            lambda session: servers.renew(session, server_id, address=address, version="0.9")
+        )
+        await self.membership.look()
+
     async def fill(self) -> None:
         """Add an agent with a session and services, a token of each kind, a link and a PIN."""
         self.live.sessions.append(home(peer=HOSTILE, software=HOSTILE + "x" * 300))
@@ -130,6 +148,7 @@ class DashboardServer(PortalServer):
         for host in ("photos.example.com", "*.lab.example.com"):
             await self.commands.add_grant(admin.GrantRequest(agent="home", host=host), "uid 0")
         self.registry.expect("photos.example.com", "home", HOSTILE)
+        await self.add_server("2" * 32, HOSTILE)
         await self.store.people.invite("ben", email=None, groups=["family"], actor="uid 0")
         await self.store.tokens.create_machine("frame", hosts=[], lifetime=None, actor="uid 0")
         await self.store.tokens.create_app(

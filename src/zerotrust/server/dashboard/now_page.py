@@ -29,6 +29,9 @@ class NowPage(LivePage):
         super().__init__(parts)
         self.fragments["attention"] = Fragment("now_attention", self._attention, self._minute)
         self.fragments["numbers"] = Fragment("now_numbers", self._numbers, self._live)
+        self.fragments["servers"] = Fragment(
+            "now_servers", self._servers, self._members, follows_audit=False
+        )
         self.fragments["graphs"] = Fragment(
             "now_graphs",
             self._graphs,
@@ -42,6 +45,12 @@ class NowPage(LivePage):
     def _minute(self, _view: View) -> Hashable:
         """Certificates come nearer to their end without any event."""
         return int(self.parts.site.clock() // 60), self.parts.commands.live_agents()
+
+    def _members(self, _view: View) -> Hashable:
+        return self.parts.commands.live_members()
+
+    async def _servers(self, _view: View) -> Mapping[str, Any]:
+        return {"servers": (await self.parts.commands.members(NoParameters(), "")).members}
 
     async def _graphs(self, _view: View) -> Mapping[str, Any]:
         return await drawn(traffic_graphs(await self.parts.commands.traffic.total(), "all"))

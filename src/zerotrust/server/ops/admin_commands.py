@@ -275,6 +275,10 @@ class AdminCommands:
         """Return a value that changes as `live_agents` does, and with each stream."""
         return self.live_agents(), self.streams
 
+    def live_members(self) -> Hashable:
+        """Return a value that changes as the servers of the database do, at little cost."""
+        return None if self._membership is None else self._membership.members
+
     @property
     def streams(self) -> int:
         """Number of requests that run."""

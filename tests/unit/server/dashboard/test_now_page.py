@@ -71,6 +71,19 @@ async def test_it_names_services_with_unhealthy_upstreams(
     assert "none healthy" in (await anna.get(f"{ADMIN}/services?host=s01")).text
 
 
+async def test_it_lists_the_servers_of_the_database(server: DashboardServer, anna: Browser) -> None:
+    assert "Servers" not in (await anna.get(f"{ADMIN}/")).page.text
+    await server.membership.look()
+    alone = " ".join((await anna.get(f"{ADMIN}/")).page.text.split())
+    assert "11111111 (this one) server-1.example.com:8443" in alone
+    assert "of this server only" not in alone
+    await server.add_server("2" * 32, HOSTILE)
+    both = await anna.get(f"{ADMIN}/")
+    assert f"22222222 {HOSTILE} 0.9" in " ".join(both.page.text.split())
+    assert "<script>" not in both.text
+    assert "requests and captures of this server only" in both.page.text
+
+
 async def test_only_those_who_may_look_are_led_to_it(
     server: DashboardServer, anna: Browser
 ) -> None:
