@@ -4,7 +4,6 @@ import gc
 import sys
 from collections.abc import Callable
 
-import aiofastnet
 import pytest
 from hypothesis import settings
 from xdist.scheduler import Scheduling
@@ -25,7 +24,7 @@ settings.load_profile("thorough")
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "asyncio", {"loop_factory": aiofastnet.loop_factory(WatchingLoop)}
+    return "asyncio", {"loop_factory": WatchingLoop}
 
 
 @pytest.fixture
