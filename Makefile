@@ -78,7 +78,8 @@ rotations: compiled
 
 chaos: compiled
 	@PYTHONPATH=$(CURDIR)/build/compiled CHAOS=full $(BIN)/python -m pytest -q tests/component/test_chaos.py tests/component/test_chaos_host.py tests/component/test_half_open.py \
-		tests/component/test_bulk.py tests/component/test_websocket.py tests/component/test_access_cuts.py
+		tests/component/test_bulk.py tests/component/test_websocket.py tests/component/test_access_cuts.py \
+		tests/component/test_servers.py
 
 soak: compiled
 	@PYTHONPATH=$(CURDIR)/build/compiled SOAK_SECONDS=1800 $(BIN)/python -m pytest -q tests/component/test_soak.py
