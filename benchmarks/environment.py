@@ -93,10 +93,14 @@ class Environment:
         return await self._generator.run(job, what)
 
     @contextlib.asynccontextmanager
-    async def another_generator(self) -> AsyncIterator[Generator]:
-        """Start another load generator, for background load that ends with the context."""
+    async def another_generator(self, *, gives_way: bool = False) -> AsyncIterator[Generator]:
+        """Start another load generator, for background load that ends with the context.
+
+        Args:
+            gives_way: as in `Generator`.
+        """
         self._generators += 1
-        generator = Generator(f"generator {self._generators}", self.processes)
+        generator = Generator(f"generator {self._generators}", self.processes, gives_way=gives_way)
         await generator.start()
         try:
             yield generator

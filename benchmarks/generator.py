@@ -5,7 +5,7 @@ import json
 from typing import Final
 
 from benchmarks.lab.processes import Child, Processes, python
-from benchmarks.load.jobs import Job, Outcome
+from benchmarks.load.jobs import GIVES_WAY, Job, Outcome
 from zerotrust.errors import BenchError
 
 JOB_TIMEOUT: Final = 330.0
@@ -13,16 +13,24 @@ JOB_TIMEOUT: Final = 330.0
 
 
 class Generator:
-    """A load generator process: one job at a time; its background load lasts until it stops."""
+    """A load generator process: one job at a time; its background load lasts until it stops.
 
-    def __init__(self, name: str, processes: Processes) -> None:
+    Args:
+        gives_way: it runs only where no other process wants the processor, as if it were on another
+            machine.
+    """
+
+    def __init__(self, name: str, processes: Processes, *, gives_way: bool = False) -> None:
         self._name = name
         self._processes = processes
+        self._arguments = (GIVES_WAY,) if gives_way else ()
         self._child: Child
 
     async def start(self) -> None:
         """Start the process."""
-        self._child = await self._processes.start(self._name, python("benchmarks.load"), talks=True)
+        self._child = await self._processes.start(
+            self._name, python("benchmarks.load", *self._arguments), talks=True
+        )
 
     async def stop(self) -> None:
         """Stop the process, which closes all its connections."""

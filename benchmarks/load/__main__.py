@@ -1,16 +1,22 @@
-"""`python -m benchmarks.load`: reads jobs from standard input, one per line, and answers each."""
+"""`python -m benchmarks.load`: reads jobs from standard input, one per line, and answers each.
+
+With `--gives-way` it runs only where no other process wants the processor (SCHED_IDLE; Linux only).
+"""
 
 import asyncio
 import json
+import os
 import sys
 
-from benchmarks.load.jobs import Job
+from benchmarks.load.jobs import GIVES_WAY, Job
 from benchmarks.load.work import Worker
 from zerotrust.net.loop import run
 
 
 async def serve() -> None:
     """Run jobs until the input ends."""
+    if GIVES_WAY in sys.argv and hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     lines = asyncio.StreamReader(limit=1 << 24)
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(lines), sys.stdin.buffer

@@ -2,7 +2,10 @@
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Literal, Self
+from typing import Final, Literal, Self
+
+GIVES_WAY: Final = "--gives-way"
+"""Argument of a load generator that leaves the processor to all others."""
 
 Kind = Literal[
     "get",

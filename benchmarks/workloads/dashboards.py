@@ -84,7 +84,7 @@ async def _with_and_without(
         return p99, sum(after[:2]) - sum(before[:2])
 
     async def beside() -> tuple[float, float]:
-        async with environment.another_generator() as generator:
+        async with environment.another_generator(gives_way=True) as generator:
             await generator.run(dashboards, title)
             return await alone()
 

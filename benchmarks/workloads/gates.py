@@ -114,7 +114,7 @@ async def _latency(environment: Environment, title: str, job: Job) -> float:
 
 
 async def _latency_beside(environment: Environment, title: str, job: Job, burden: Job) -> float:
-    async with environment.another_generator() as generator:
+    async with environment.another_generator(gives_way=True) as generator:
         begun = await generator.run(burden, title)
         if begun.rate < _STRANGERS / 2:
             environment.note(f"{title}: only {begun.rate:,.0f} strangers a second")
