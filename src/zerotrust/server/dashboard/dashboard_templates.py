@@ -1,14 +1,13 @@
 """Rendering of the dashboard's pages and fragments."""
 
-import asyncio
 from collections.abc import Mapping
-from time import perf_counter
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from zerotrust.net.background_work import BackgroundWork
 from zerotrust.server.dashboard.shown_numbers import FILTERS
 from zerotrust.server.dashboard.visits import Visit
 from zerotrust.server.portal import csrf
@@ -16,8 +15,6 @@ from zerotrust.server.portal.page_templates import environment
 from zerotrust.server.portal.static_files import StaticFiles
 from zerotrust.server.portal.visitor import host_of
 
-SLICE: Final = 0.001
-"""Seconds for which a fragment is rendered before the loop does other work."""
 STATIC_PATH: Final = "/static/"
 CONFIRM_PATH: Final = "/confirm"
 NAVIGATION: Final = (
@@ -54,14 +51,12 @@ class DashboardTemplates:
 
     async def render(self, template: str, values: Mapping[str, Any]) -> str:
         """Return a rendered fragment. Services go on meanwhile: it is rendered in slices."""
-        await asyncio.sleep(0)
-        pieces, began = [], perf_counter()
+        pieces, work = [], BackgroundWork()
+        await work.next_slice()
         for piece in self._environment.get_template(f"{template}.html").generate(**values):
             pieces.append(piece)
-            if perf_counter() >= began + SLICE:
-                await asyncio.sleep(0)
-                began = perf_counter()
-        await asyncio.sleep(0)
+            if work.slice_over:
+                await work.next_slice()
         return "".join(pieces)
 
     def section_of(self, path: str) -> str:

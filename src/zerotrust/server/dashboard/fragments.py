@@ -14,6 +14,8 @@ from weakref import WeakValueDictionary
 
 from markupsafe import Markup
 
+from zerotrust.net.background_work import next_slice
+
 MAX_RENDERED: Final = 128
 """Rendered fragments that are kept."""
 MAX_VALUE: Final = 200
@@ -106,6 +108,7 @@ class RenderedFragments:
         if kept is not None and kept[0] == version:
             self._kept.move_to_end(key)
             return kept[1]
+        await next_slice()
         values = await fragment.load(view)
         body = await self._render(fragment.template, {"view": view, **values})
         html = Markup('<div id="live-{0}" data-fragment="{0}" data-version="{1}">{2}</div>').format(

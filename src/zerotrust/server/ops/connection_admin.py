@@ -1,19 +1,18 @@
 """Admin API: open connections. It lists WebSockets and long requests, and ends one of them."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from heapq import heappush, heappushpop
-from time import perf_counter, time
+from time import time
 from typing import Any, Final, Protocol
 
 from zerotrust.db.audit import Details
 from zerotrust.errors import NotFound
 from zerotrust.model import traffic_admin as views
+from zerotrust.net.background_work import BackgroundWork, next_slice
 from zerotrust.server.agents.session import AgentSession
 from zerotrust.server.identity.worker_slot import WorkerSlot
 from zerotrust.server.ops.traffic_sampler import (
     CLOCK_EVERY,
-    SLICE,
     OpenExchange,
     open_exchanges,
 )
@@ -25,6 +24,8 @@ LONG: Final = 3.0
 """Seconds after which a request that is no WebSocket counts as an open connection."""
 MAX_TEXT: Final = 200
 """Characters of a host name or a path."""
+VIEWS_AT_ONCE: Final = 16
+"""Connections that are described in one slice of background work."""
 REASON: Final = "ended by an administrator"
 """In the Close frame of a WebSocket."""
 
@@ -85,8 +86,8 @@ class ConnectionAdmin:
         newest.sort(reverse=True)
         page = []
         for at, (number, _, exchange, session) in enumerate(newest):
-            if at % CLOCK_EVERY == 0:
-                await asyncio.sleep(0)
+            if at % VIEWS_AT_ONCE == 0:
+                await next_slice()
             page.append(_view(exchange, session, number))
         return views.ConnectionList.model_construct(connections=page, total=total)
 
@@ -145,13 +146,12 @@ async def _all(
     sessions: Iterable[AgentSession],
 ) -> AsyncIterator[tuple[AgentSession, OpenExchange]]:
     """Yield all requests that run, in slices: the loop does other work between them."""
-    looked_at, began = 0, perf_counter()
+    looked_at, work = 0, BackgroundWork()
     for session in list(sessions):
         for exchange in open_exchanges(session):
             looked_at += 1
-            if looked_at % CLOCK_EVERY == 0 and perf_counter() >= began + SLICE:
-                await asyncio.sleep(0)
-                began = perf_counter()
+            if looked_at % CLOCK_EVERY == 0 and work.slice_over:
+                await work.next_slice()
                 if exchange.over:
                     continue
             yield session, exchange

@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Final, Protocol, cast
 
 from zerotrust.model.worker_messages import TrafficCounts
+from zerotrust.net.background_work import BackgroundWork
 from zerotrust.server.agents.session import AgentSession
 from zerotrust.server.proxy.request_context import RequestContext
 from zerotrust.telemetry.hour_ring import SLOTS, slot_of
@@ -20,8 +21,6 @@ INTERVAL: Final = 5.0
 """Seconds between two looks at what runs."""
 EARLY: Final = 0.001
 """Seconds by which a timer may be early: a look begins this long after the end of its interval."""
-SLICE: Final = 0.001
-"""Seconds for which requests are looked at before the loop does other work."""
 CLOCK_EVERY: Final = 32
 """Requests between two looks at the clock."""
 
@@ -140,14 +139,13 @@ class TrafficSampler:
     async def look(self) -> None:
         """Count what runs now, and end the slot if its time is over."""
         found: dict[ServiceKey, list[int]] = {}
-        number, began = 0, perf_counter()
+        number, work = 0, BackgroundWork()
         for session in list(self._sessions()):
             for exchange in open_exchanges(session):
                 self._count(exchange.context, found)
                 number += 1
-                if number % CLOCK_EVERY == 0 and perf_counter() >= began + SLICE:
-                    await asyncio.sleep(0)
-                    began = perf_counter()
+                if number % CLOCK_EVERY == 0 and work.slice_over:
+                    await work.next_slice()
         self._counted, self._counting = self._counting, {}
         self._table.running(found)
         self.open = {service: numbers[0] for service, numbers in found.items() if numbers[0]}

@@ -2,7 +2,7 @@
 
 import datetime
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
@@ -76,6 +76,7 @@ def environment(*packages: str) -> Environment:
     return made
 
 
+@lru_cache(maxsize=1024)
 def moment(seconds: float | None) -> Markup:
     """Return a time in UTC as HTML; the script shows it in the time zone of the browser."""
     if seconds is None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from zerotrust.model.traffic_admin import ConnectionInfo
-from zerotrust.server.dashboard import dashboard_templates
+from zerotrust.net import background_work
 from zerotrust.server.dashboard.dashboard_templates import DashboardTemplates
 from zerotrust.server.dashboard.fragments import View
 from zerotrust.server.portal.static_files import StaticFiles
@@ -31,7 +31,8 @@ ROW = ConnectionInfo(
 
 
 async def test_a_long_list_lets_other_work_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dashboard_templates, "SLICE", 0.0)
+    monkeypatch.setattr(background_work, "SLICE", 0.0)
+    monkeypatch.setattr(background_work, "INTERVAL", 0.0)
     templates = DashboardTemplates(StaticFiles())
     values = {"view": View("/"), "connections": [ROW] * 100, "total": 100}
     rendering = asyncio.create_task(

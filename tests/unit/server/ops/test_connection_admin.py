@@ -12,6 +12,7 @@ from zerotrust.access.subject import Subject, SubjectKind
 from zerotrust.errors import NotFound
 from zerotrust.http.websocket_frames import close_frame
 from zerotrust.model.traffic_admin import ConnectionInfo, ConnectionQuery, EndConnectionRequest
+from zerotrust.net import background_work
 from zerotrust.server.ops import connection_admin
 from zerotrust.server.ops.connection_admin import ConnectionAdmin
 from zerotrust.server.ops.traffic_sampler import OpenExchange
@@ -161,7 +162,7 @@ async def test_pages_have_the_newest_first_and_end() -> None:
 
 
 async def test_the_loop_is_not_held_by_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_admin, "SLICE", 0.0)
+    monkeypatch.setattr(background_work, "SLICE", 0.0)
     monkeypatch.setattr(connection_admin, "CLOCK_EVERY", 1)
     proxy = ObservedProxy()
     await proxy.open_websocket()
@@ -177,7 +178,7 @@ async def test_the_loop_is_not_held_by_many(monkeypatch: pytest.MonkeyPatch) -> 
 async def test_what_ends_while_others_are_looked_at_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connection_admin, "SLICE", 0.0)
+    monkeypatch.setattr(background_work, "SLICE", 0.0)
     monkeypatch.setattr(connection_admin, "CLOCK_EVERY", 1)
     proxy = ObservedProxy()
     await proxy.open_websocket()

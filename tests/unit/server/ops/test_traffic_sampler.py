@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.unit.server.observed_proxy import HELLO, ObservedProxy
+from zerotrust.net import background_work
 from zerotrust.server.ops import traffic_sampler
 from zerotrust.telemetry.hour_ring import SLOT
 from zerotrust.telemetry.service_traffic import TrafficHour
@@ -94,7 +95,7 @@ async def test_round_trips_of_connected_agents(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_the_loop_is_not_held_by_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(traffic_sampler, "SLICE", 0.0)
+    monkeypatch.setattr(background_work, "SLICE", 0.0)
     monkeypatch.setattr(traffic_sampler, "CLOCK_EVERY", 1)
     proxy = ObservedProxy()
     await proxy.open_websocket()
