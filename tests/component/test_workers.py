@@ -230,21 +230,25 @@ async def test_a_killed_worker_costs_its_own_streams_only(stack: WorkersStack) -
     async with open_sockets(stack) as sockets:
         lost, pid = await stack.sockets_of(1), stack.pid(1)
         # It starts again with the settings that its parent has accepted.
-        accepted = config.read_text()
+        accepted, since = config.read_text(), len(stack.server.text())
         config.write_text("server: {workers: ")
-        stack.kill(1)
-        killed_at = time.monotonic()
-        for _ in range(4):  # some of them at the socket of the killed one
-            assert (await stack.plain.get(APP, "/")).status == 301
-        assert time.monotonic() - killed_at < FAILOVER
-        for path, socket in sockets.items():
-            if path in lost:
-                assert await closed_with(socket) == 1006
-            else:
-                assert await echoes(socket)
-        await stack.wait_another(1, pid)
-        await stack.wait_published(APP)
-        config.write_text(accepted)
+        try:
+            stack.kill(1)
+            # Until then the kernel takes connections for it, and resets them.
+            await stack.server.wait_line("worker ended unexpectedly", timeout=30, since=since)
+            killed_at = time.monotonic()
+            for _ in range(4):  # some of them at the socket of the killed one
+                assert (await stack.plain.get(APP, "/")).status == 301
+            assert time.monotonic() - killed_at < FAILOVER
+            for path, socket in sockets.items():
+                if path in lost:
+                    assert await closed_with(socket) == 1006
+                else:
+                    assert await echoes(socket)
+            await stack.wait_another(1, pid)
+            await stack.wait_published(APP)
+        finally:
+            config.write_text(accepted)
         assert all([await echoes(one) for path, one in sockets.items() if path not in lost])
 
 
