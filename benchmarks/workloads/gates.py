@@ -114,9 +114,9 @@ async def _latency(environment: Environment, title: str, job: Job) -> float:
 
 
 async def _latency_beside(environment: Environment, title: str, job: Job, burden: Job) -> float:
-    async with environment.another_generator(gives_way=True) as generator:
+    async with environment.another_generator() as generator:
         begun = await generator.run(burden, title)
-        if begun.rate < _STRANGERS / 2:
+        if begun.rate < 0.95 * _STRANGERS:
             environment.note(f"{title}: only {begun.rate:,.0f} strangers a second")
         return await _latency(environment, title, job)
 
