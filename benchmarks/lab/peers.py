@@ -23,7 +23,8 @@ from benchmarks.lab.plan import Part, Plan
 from benchmarks.lab.processes import Processes
 from zerotrust.errors import BenchError
 
-_VERSION: Final = re.compile(r"[0-9]+(?:\.[0-9]+)+(?:p[0-9]+)?")
+_VERSION: Final = re.compile(r"(?<![0-9.:])[0-9]+(?:\.[0-9]+)+(?:p[0-9]+)?(?![0-9A-Za-z.])")
+"""A version, and no part of a time: rathole prints the time of its build first."""
 _VERSION_TIMEOUT: Final = 10.0
 _TOKEN: Final = "bench"  # noqa: S105 - it protects nothing: all listeners are on loopback
 _OTHER_PLACES: Final = "/usr/sbin:/usr/local/sbin"

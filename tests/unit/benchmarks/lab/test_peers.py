@@ -25,7 +25,7 @@ FAKE = """\
 #!{python}
 import socket, sys
 if sys.argv[1:] == ["--version"]:
-    sys.exit("fake tunnel v1.22.3-rc1 (go1.99)")
+    sys.exit("fake tunnel, built 2026-11-30T11:56:34.80Z: v1.22.3-rc1 (go1.99)")
 listening = socket.create_server(("127.0.0.1", int(sys.argv[1])))
 while True: listening.accept()
 """
