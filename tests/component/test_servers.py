@@ -18,6 +18,7 @@ import httpx2
 import pytest
 
 from tests.conftest import Measured
+from tests.support.admin_socket import admin_client
 from tests.support.backends import Origin, WsEcho
 from tests.support.client import Client
 from tests.support.databases import Cluster
@@ -59,21 +60,19 @@ class Edge:
 
     async def admin(self, number: int, path: str) -> Any:
         """Read from the admin socket of a server."""
-        async with self._admin_client(number) as client:
+        async with self._commands(number) as client:
             answer = await client.get(path)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
     async def grant(self, number: int, host: str) -> str:
         """Grant a host name at a server; return the error, which is empty if there is none."""
-        async with self._admin_client(number) as client:
+        async with self._commands(number) as client:
             answer = await client.post("/v1/grants/add", json={"agent": "agent-1", "host": host})
         return "" if answer.status_code == 200 else str(answer.json()["error"])
 
-    def _admin_client(self, number: int) -> httpx2.AsyncClient:
-        socket = str(self.stacks[number].folder / "state" / "admin.sock")
-        transport = httpx2.AsyncHTTPTransport(uds=socket)
-        return httpx2.AsyncClient(transport=transport, base_url="http://0trust", timeout=30)
+    def _commands(self, number: int) -> httpx2.AsyncClient:
+        return admin_client(self.stacks[number].folder / "state" / "admin.sock")
 
     async def members(self, number: int) -> list[str]:
         """Return the addresses that a server knows of members."""

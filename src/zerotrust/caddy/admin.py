@@ -7,7 +7,6 @@ refuses to send them.
 """
 
 import asyncio
-import ssl
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, Self
@@ -15,6 +14,7 @@ from typing import Any, Final, Self
 import httpx2
 
 from zerotrust.errors import CaddyError
+from zerotrust.net.tls import trusting_nobody
 
 _TIMEOUT: Final = httpx2.Timeout(30.0, connect=5.0)
 
@@ -38,7 +38,7 @@ class AdminApi:
             transport=httpx2.AsyncHTTPTransport(
                 uds=socket,
                 limits=httpx2.Limits(max_keepalive_connections=0),
-                verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),  # unused; the default reads all CAs
+                verify=trusting_nobody(),
             ),
             timeout=_TIMEOUT,
             trust_env=False,

@@ -2,7 +2,6 @@
 
 import os
 import socket
-import ssl
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -16,6 +15,7 @@ from zerotrust.config.error_messages import plain_errors
 from zerotrust.config.load import load_server
 from zerotrust.errors import CommandError, ConfigError
 from zerotrust.net.channel import describe
+from zerotrust.net.tls import trusting_nobody
 from zerotrust.tunnel.binary import printable
 
 _TIMEOUT: Final = 600.0
@@ -60,7 +60,7 @@ class AdminClient:
         transport = httpx2.HTTPTransport(
             uds=str(path),
             limits=httpx2.Limits(max_keepalive_connections=0),
-            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),  # unused; the default reads all CAs
+            verify=trusting_nobody(),
         )
         self._client = httpx2.Client(
             base_url="http://0trust", transport=transport, timeout=timeout, trust_env=False

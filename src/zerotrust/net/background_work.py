@@ -3,6 +3,8 @@
 Between two slices the loop does other work. That is not enough where processes share processors: a
 process that always has something to do keeps its processor for a whole slice of the scheduler (up
 to 4 ms on Linux), and meanwhile Caddy and the agent wait. So the process sleeps between two slices.
+
+Work that must be done in time, such as cuts and the reading of captures, has slices of its own.
 """
 
 import asyncio
@@ -12,7 +14,7 @@ from typing import ClassVar, Final
 SLICE: Final = 0.0003
 """Seconds of the processor at once."""
 INTERVAL: Final = 0.002
-"""Seconds from the beginning of a slice to that of the next one, whoever's work it is."""
+"""Seconds from the beginning of a slice to that of the next one, of the same work or another."""
 
 
 class BackgroundWork:

@@ -17,13 +17,13 @@ import httpx2
 from authlib.integrations.httpx_client import AsyncOAuth2Client, OAuthError
 
 from zerotrust.errors import ProviderFailed
+from zerotrust.net.tls import trusting_nobody
 
 TIMEOUT: Final = 10.0
 """Seconds for a whole exchange of request and answer."""
 MAX_BYTES: Final = 512 * 1024
 """Longest answer. An ID token with 500 groups has 30 KiB."""
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
-_NO_AUTHORITIES: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 _FIELDS: Final = {"Accept": "application/json", "Accept-Encoding": "identity"}
 
 
@@ -57,7 +57,7 @@ class ProviderHttp:
             client_id,
             client_secret,
             token_endpoint_auth_method=auth_method if client_secret else "none",
-            verify=await self._tls() if secured else _NO_AUTHORITIES,
+            verify=await self._tls() if secured else trusting_nobody(),
             timeout=TIMEOUT,
             follow_redirects=False,
             trust_env=secured,
