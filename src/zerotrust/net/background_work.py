@@ -15,6 +15,9 @@ SLICE: Final = 0.0003
 """Seconds of the processor at once."""
 INTERVAL: Final = 0.002
 """Seconds from the beginning of a slice to that of the next one, of the same work or another."""
+LONGEST_WAIT: Final = 0.1
+"""Seconds after which a slice begins although others wait, so that a flood of requests for pages
+delays no work without a bound."""
 
 
 class BackgroundWork:
@@ -43,6 +46,6 @@ class BackgroundWork:
 async def next_slice() -> None:
     """Wait for a slice that no other background work has, for work of about this size."""
     now = monotonic()
-    begins = max(now, BackgroundWork.next_at)
+    begins = min(max(now, BackgroundWork.next_at), now + LONGEST_WAIT)
     BackgroundWork.next_at = begins + INTERVAL
     await asyncio.sleep(begins - now)

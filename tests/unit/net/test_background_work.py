@@ -5,7 +5,12 @@ import asyncio
 import pytest
 
 from zerotrust.net import background_work
-from zerotrust.net.background_work import INTERVAL, BackgroundWork, next_slice
+from zerotrust.net.background_work import (
+    INTERVAL,
+    LONGEST_WAIT,
+    BackgroundWork,
+    next_slice,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -41,6 +46,15 @@ async def test_all_work_takes_turns(times: Times) -> None:
     times.now += 1
     await one.next_slice()
     assert times.pauses[-1] == 0
+
+
+async def test_no_work_waits_without_a_bound(times: Times) -> None:
+    for _ in range(1000):
+        await next_slice()
+    assert max(times.pauses) == pytest.approx(LONGEST_WAIT)
+    times.now += LONGEST_WAIT + INTERVAL
+    await next_slice()
+    assert times.pauses[-1] == pytest.approx(0)
 
 
 async def test_a_slice_is_over_after_its_time(times: Times) -> None:
