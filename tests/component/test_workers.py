@@ -276,6 +276,7 @@ async def test_a_revocation_and_a_reload_reach_all_workers(
     stack: WorkersStack, measured: Callable[[str], None]
 ) -> None:
     """This test is the last of the shared server: it has no agent then."""
+    await stack.wait_published(APP)  # by all four sessions: an agent takes its time for the second
     since = len(stack.server.text())
     async with open_sockets(stack) as sockets:
         config = json.loads((stack.folder / "server.yaml").read_text())
