@@ -40,6 +40,7 @@ from zerotrust.http.deviations import Forgive
 from zerotrust.http.head import ResponseHead
 from zerotrust.http.lenient_head import read_response_head
 from zerotrust.model.upstream import UpstreamEndpoint
+from zerotrust.net.awake_timeout import awake_timeout
 from zerotrust.net.channel import BufferedChannel, Chunk, describe
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.write_coalescer import WriteCoalescer
@@ -613,7 +614,7 @@ class BackendPool:
         """Open the connection; return the error if that fails."""
         seconds = self._options.connect_timeout
         try:
-            async with asyncio.timeout(seconds):
+            async with awake_timeout(seconds):
                 await self._connect(connection)
         except TimeoutError:
             return ConnectTimeout(f"the backend did not accept a connection within {seconds:g} s")

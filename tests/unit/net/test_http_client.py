@@ -6,7 +6,9 @@ import resource
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -623,6 +625,18 @@ async def test_dials_of_a_pool_are_bounded(clogged: ConnectOptions) -> None:
         assert pool.dialling <= MAX_DIALS
     assert not owners[-1].dialled.done()
     assert pool.dialling == 0
+
+
+async def test_a_standstill_of_this_process_is_no_connect_timeout(
+    listening: ConnectOptions,
+) -> None:
+    pool, owner = pool_of(replace(listening, connect_timeout=0.3)), Waiting()
+    pool.dial(owner)
+    await asyncio.sleep(0)  # the dial has begun
+    time.sleep(0.5)
+    connection = await owner.dialled
+    assert connection.usable
+    connection.close()
 
 
 async def test_unneeded_connection_serves_the_next_request(listening: ConnectOptions) -> None:
