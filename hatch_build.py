@@ -21,6 +21,7 @@ COMPILED = (
     "http/*.py",
     "balancing/*.py",
     "routing/*.py",
+    "access/conditions.py",
     "access/cookies.py",
     "access/gate.py",
     "access/gate_request.py",

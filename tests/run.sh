@@ -150,7 +150,7 @@ run "format, lint, types, layers" static
 run "unit tests, with coverage" timeout --signal INT --kill-after 60 1500 \
     make --no-print-directory VENV="${VENV:-.venv}" JOBS="$((JOBS + 1))" coverage
 
-compiled=(tests/unit/{tunnel,http,balancing,routing,net}) # these rooms run whole in the compiled stage
+compiled=(tests/unit/{access,tunnel,http,balancing,routing,net}) # these rooms run whole in the compiled stage
 thorough() { # of the other rooms, the tests that the stage with coverage leaves out or runs with few examples
     local files
     mapfile -t files < <(grep -rlE --include='test_*.py' '^from hypothesis|pytest\.mark\.large' tests/unit |

@@ -43,12 +43,10 @@ def cookie_value(name: bytes, fields: list[bytes]) -> bytes | None:
     Args:
         fields: values of the `Cookie` fields of a request.
     """
-    found = [
-        value.strip(b" \t")
-        for field in fields
-        for key, _, value in (pair.partition(b"=") for pair in field.split(b";"))
-        if key.strip(b" \t") == name
+    pairs = [
+        pair.partition(b"=") for field in fields if name in field for pair in field.split(b";")
     ]
+    found = [value.strip(b" \t") for key, _, value in pairs if key.strip(b" \t") == name]
     return found[0] if len(found) == 1 and is_cookie(found[0]) else None
 
 

@@ -64,7 +64,7 @@ _REMOVED_PREFIXES: Final = (
 )
 # Of these, `http.head` leaves only two prefixes among the lines to forward.
 _SUSPECT: Final = re.compile(
-    rb"(?:\A|\n)(?:[Cc][Ff][^0-9A-Za-z](?i:access)|[Xx][^0-9A-Za-z](?i:pomerium))[^0-9A-Za-z]"
+    rb"\n(?:[Cc][Ff][^0-9A-Za-z](?i:access)|[Xx][^0-9A-Za-z](?i:pomerium))[^0-9A-Za-z]"
 )
 MAX_TEXT: Final = 256
 """Maximum length of a value, or of a member of a list, in characters."""
@@ -85,7 +85,7 @@ def without_identity_fields(head: RequestHead) -> RequestHead:
     lines, spoofable = fields.lines, fields.spoofable
     if spoofable:
         spoofable = _without(spoofable)
-    if _SUSPECT.search(lines) is not None:
+    if _SUSPECT.search(b"\n" + lines) is not None:
         lines = _without(lines)
     if lines is fields.lines and spoofable == fields.spoofable:
         return head

@@ -7,9 +7,7 @@ body of a form, and a script or a WebSocket could not follow it.
 import base64
 import hashlib
 import json
-import re
 from enum import Enum
-from functools import cache
 from html import escape
 from typing import Final, NamedTuple
 from urllib.parse import quote_from_bytes
@@ -278,10 +276,9 @@ def _wants_json(request: RefusedRequest) -> bool:
 
 def _value(name: bytes, lines: bytes) -> bytes:
     """Return the value of the only field of this name; empty if there is none, or several."""
-    found = _field(name).findall(lines)
-    return found[0] if len(found) == 1 else b""
-
-
-@cache
-def _field(name: bytes) -> re.Pattern[bytes]:
-    return re.compile(rb"(?:\A|\n)%b: ([^\r\n]*+)" % name, re.IGNORECASE)
+    plain, start = b"\n" + lines.lower(), b"\n%b: " % name
+    begin = plain.find(start)
+    if begin < 0 or plain.find(start, begin + 1) >= 0:
+        return b""
+    begin += len(start) - 1
+    return lines[begin : lines.find(b"\r\n", begin)]

@@ -84,7 +84,7 @@ def _find(fields: RequestFields, gated: bool, styles: Sequence[str]) -> ShownCre
     cookies: list[bytes] = []
     lines = _forwarded(lines, cookies, gated=gated)
     cookie, way = cookie_value(COOKIE, cookies), cookie_value(WAY, cookies)
-    spoofable = _forwarded(fields.spoofable, [], gated=gated)
+    spoofable = _forwarded(fields.spoofable, [], gated=gated) if fields.spoofable else b""
     unchanged = lines == fields.lines and spoofable == fields.spoofable
     return ShownCredentials(
         digest_of(cookie) if cookie is not None else None,

@@ -33,7 +33,7 @@ _PAIRS: Final = {
 """The field with the secret, and the field with the id."""
 
 _SUSPECT: Final = re.compile(
-    rb"(?:\A|\n)(?:[Aa](?i:uthorization)|[Cc][Ff][^0-9A-Za-z](?i:access)"
+    rb"\n(?:[Aa](?i:uthorization)|[Cc][Ff][^0-9A-Za-z](?i:access)"
     rb"|[Pp][^0-9A-Za-z](?i:access))"
 )
 
@@ -61,7 +61,7 @@ def find_token(own: bytes | None, lines: bytes, styles: Sequence[str] = ()) -> T
     found: set[str] = set()
     if own is not None:
         found.update(_text(value.strip()) for value in own.split(b","))
-    if _SUSPECT.search(lines) is not None:
+    if _SUSPECT.search(b"\n" + lines) is not None:
         others, lines = _of_lines(lines, styles)
         found |= others
     if len(found) != 1:
