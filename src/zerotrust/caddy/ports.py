@@ -13,9 +13,8 @@ from typing import Final
 from zerotrust.caddy.render import listen_hosts
 from zerotrust.errors import CaddyError
 from zerotrust.model.server import Caddy
-from zerotrust.net.listen import try_bind
+from zerotrust.net.listen import NO_SUCH_FAMILY, try_bind
 
-_NO_SUCH_ADDRESS: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _NO_IPV6: Final = "::"
 
 
@@ -52,7 +51,7 @@ def check_free(wanted: Iterable[ListenAddress]) -> None:
             try:
                 try_bind(host, endpoint.port, udp=endpoint.udp)
             except OSError as error:
-                if host == _NO_IPV6 and not endpoint.host and error.errno in _NO_SUCH_ADDRESS:
+                if host == _NO_IPV6 and not endpoint.host and error.errno in NO_SUCH_FAMILY:
                     continue
                 raise CaddyError(explain(endpoint, error)) from error
 

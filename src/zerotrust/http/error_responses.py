@@ -49,4 +49,6 @@ def reason_phrase(status: int) -> str:
 
 def _printable(text: str) -> str:
     """Return the text as one line of printable ASCII, safe in a field and in a terminal."""
-    return _NOT_PRINTABLE.sub("?", text).strip()
+    if not (text.isascii() and text.isprintable()):
+        text = _NOT_PRINTABLE.sub("?", text)
+    return text.strip()

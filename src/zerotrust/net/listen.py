@@ -35,7 +35,8 @@ WARNING_INTERVAL: Final = 10.0
 """Shortest time between two warnings of one kind, in seconds."""
 
 _UNIX: Final = "unix:"
-_NO_SUCH_FAMILY: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+NO_SUCH_FAMILY: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+"""Errors of a bind on a machine without IPv6, or without IPv4."""
 
 Factory = Callable[[], asyncio.Protocol]
 PlainFactory = Callable[[], asyncio.Protocol | None]
@@ -377,7 +378,7 @@ def bind_all(address: str, *, key: str, beside: Listening | None) -> list[socket
             try:
                 made.append(_bind(family, where, port, previous))
             except OSError as error:
-                if not made or error.errno not in _NO_SUCH_FAMILY:
+                if not made or error.errno not in NO_SUCH_FAMILY:
                     raise
     except OSError as error:
         for one in made:
