@@ -52,14 +52,18 @@ async def beside_strangers(environment: Environment, title: str) -> list[Metric]
     """Measure requests to the public host name beside unknown cookies at the other one.
 
     The controls show the part of the machine, which the load generators share with the server: as
-    many requests to an unknown host name, whose refusal costs least, and the same with Caddy alone.
+    many unknown cookies at another server of the same machine, and Caddy alone beside as many
+    requests to an unknown host name.
     """
     bare = environment.bare_caddy
-    async with _gated_stack(environment, "strangers") as stack:
+    async with (
+        _gated_stack(environment, "strangers") as stack,
+        _gated_stack(environment, "elsewhere") as another,
+    ):
         at_ours = _public_get(environment, stack.without_caddy(PUBLIC))
         at_caddy = _public_get(environment, bare.without_tls(WEB))
-        cookies = _strangers(stack.without_caddy(GATED), 401)
-        hosts = _strangers(stack.without_caddy(UNKNOWN), 404)
+        here = _strangers(stack.without_caddy(GATED), 401)
+        elsewhere = _strangers(another.without_caddy(GATED), 401)
         at_bare = _strangers(bare.without_tls(UNKNOWN), 404)
         for job in (at_ours, at_caddy):
             await environment.wait_ready(title, job.endpoint)
@@ -67,8 +71,8 @@ async def beside_strangers(environment: Environment, title: str) -> list[Metric]
             environment.options.rounds,
             {
                 "alone": partial(_latency, environment, title, at_ours),
-                "cookies": partial(_latency_beside, environment, title, at_ours, cookies),
-                "hosts": partial(_latency_beside, environment, title, at_ours, hosts),
+                "here": partial(_latency_beside, environment, title, at_ours, here),
+                "elsewhere": partial(_latency_beside, environment, title, at_ours, elsewhere),
                 "Caddy alone": partial(_latency, environment, title, at_caddy),
                 "at Caddy": partial(_latency_beside, environment, title, at_caddy, at_bare),
             },
@@ -78,8 +82,8 @@ async def beside_strangers(environment: Environment, title: str) -> list[Metric]
             title, measure, "ms", ours=found[name], baseline=found[base], higher_is_better=False
         )
         for measure, name, base in (
-            ("p99", "cookies", "alone"),
-            ("p99 beside as many unknown host names", "hosts", "alone"),
+            ("p99", "here", "alone"),
+            ("p99, against as many at another server", "here", "elsewhere"),
             ("p99, Caddy to backend beside unknown host names", "at Caddy", "Caddy alone"),
         )
     ]
