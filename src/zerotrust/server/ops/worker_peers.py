@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final, NamedTuple, TypeVar
@@ -32,6 +33,9 @@ class _Heard(NamedTuple):
 
     status: int
     body: bytes
+
+
+_LATE: Final = _Heard(HTTPStatus.GATEWAY_TIMEOUT, b"")
 
 
 class WorkerPeers:
@@ -66,8 +70,10 @@ class WorkerPeers:
         """Return the answer of the worker that carries a command out; None if it concerns none.
 
         Raises:
-            CallError: the worker that it concerns refuses.
+            CallError: the worker that it concerns refuses; or none does, and one did not answer in
+                time, so it may carry out the command still.
         """
+        self._silent_until.clear()  # unlike a page, a command asks all
         said = request.model_dump(exclude_none=True)
         heard = await self._ask("POST", path, json=said)
         for done in _models(model, heard):
@@ -75,6 +81,12 @@ class WorkerPeers:
         for one in heard:
             if 400 <= one.status < 500 and one.status != 404:
                 raise CallError(json.loads(one.body)["error"], one.status)
+        if _LATE in heard:
+            raise CallError(
+                "a worker of this server does not answer, so this may be done or not: look, and try"
+                " again",
+                _LATE.status,
+            )
         return None
 
     async def add_metrics(self, own: bytes) -> bytes:
@@ -96,7 +108,7 @@ class WorkerPeers:
     async def _answer(
         self, socket: Path, method: str, path: str, said: dict[str, Any]
     ) -> _Heard | None:
-        """Return the answer of the worker with this socket; None without one."""
+        """Return the answer of the worker with this socket; None if there is no worker."""
         import httpx2
 
         try:
@@ -105,6 +117,7 @@ class WorkerPeers:
         except TimeoutError:
             self._silent_until[socket] = monotonic() + SILENCE
             _log.debug("a worker does not answer in time", socket=str(socket))
+            return _LATE
         except httpx2.HTTPError as error:
             _log.debug("a worker does not answer", socket=str(socket), reason=repr(error))
         return None

@@ -84,3 +84,19 @@ async def test_the_worker_that_a_command_concerns_says_why_it_refuses(tmp_path: 
         with pytest.raises(CallError, match="captured already") as refused:
             await peers.carry_out("/v1/x", RoundTrips, NoParameters())
         assert refused.value.reply == 409
+
+
+async def test_a_worker_that_is_too_slow_may_have_carried_a_command_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_peers, "TIMEOUT", 0.5)
+    async with worker_with_peers(tmp_path) as (worker, peers):
+        assert await ask(peers) == []
+        with pytest.raises(CallError, match="may be done or not") as late:
+            await peers.carry_out("/v1/x", RoundTrips, NoParameters())
+        assert (worker.asked, late.value.reply) == (2, 504)
+
+
+async def test_a_worker_that_is_away_has_carried_nothing_out(tmp_path: Path) -> None:
+    peers = WorkerPeers(lambda: [tmp_path / "w.sock"])
+    assert await peers.carry_out("/v1/x", RoundTrips, NoParameters()) is None
