@@ -21,6 +21,7 @@ from zerotrust.agent.transport_selector import TransportSelector
 from zerotrust.errors import JoinError, PkiError
 from zerotrust.model.agent import ServerAddress
 from zerotrust.model.base import parse_pattern
+from zerotrust.net.loop import run_command
 from zerotrust.pki import pem_chain
 from zerotrust.pki.csr import CertificateRequest
 from zerotrust.pki.identity import check_id
@@ -73,7 +74,7 @@ def join(
         trusted="the join token names",
         proxies=proxies,
     )
-    return asyncio.run(_join(client, token, request))
+    return run_command(_join(client, token, request))
 
 
 async def _join(

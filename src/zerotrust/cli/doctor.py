@@ -111,6 +111,7 @@ def _examination(file: Path, socket: Path | None) -> "Examination":
     from zerotrust.doctor.examination import findings
     from zerotrust.doctor.server_checks import server_hosts
     from zerotrust.model.doctor import Examination
+    from zerotrust.net.loop import run_command
 
     kind, source = examine(file)
     if kind is None or source.errors:
@@ -118,12 +119,12 @@ def _examination(file: Path, socket: Path | None) -> "Examination":
     if kind == "server":
         server = load_server(file).config
         facts = _facts(server, socket)
-        found = asyncio.run(findings(server, facts=facts))
+        found = run_command(findings(server, facts=facts))
         count = len(server_hosts(server, facts))
     else:
         agent = load_agent(file).config
         status, ways = _status(file), _ways(agent)
-        found = asyncio.run(findings(agent, status=status, ways=ways))
+        found = run_command(findings(agent, status=status, ways=ways))
         count = len(agent_hosts(agent.services, status, https_port=443))
     return Examination(file=str(file), kind=kind, hosts=count, findings=found)
 
@@ -227,11 +228,12 @@ def _follow(
     """Print the trace of a URL; return the exit status."""
     from zerotrust.cli.tables import show_json
     from zerotrust.doctor.url_trace import parse_url, trace
+    from zerotrust.net.loop import run_command
 
     asked = parse_url(url)
     facts, roots = _known(file, socket)
     token = "" if token_file is None else _token(token_file)
-    found = asyncio.run(trace(asked, facts=facts, roots=roots, token=token))
+    found = run_command(trace(asked, facts=facts, roots=roots, token=token))
     if as_json:
         show_json(found)
     else:

@@ -8,13 +8,15 @@ import signal
 import sys
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import aiofastnet
 
 from zerotrust.net.uvloop_fix import WatchingLoop
 
 GC_ALLOCATIONS: Final = 50_000
+
+T = TypeVar("T")
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -23,6 +25,13 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     raise_descriptor_limit()
     with asyncio.Runner(loop_factory=aiofastnet.loop_factory(WatchingLoop)) as runner:
         runner.run(_until_signal(main))
+
+
+def run_command(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine of a command and return its result, without waiting for look-ups of names
+    that it has given up."""
+    with asyncio.Runner(loop_factory=WatchingLoop) as runner:
+        return runner.run(main)
 
 
 def avoid_preemption() -> None:
