@@ -101,7 +101,9 @@ class OriginConnection(asyncio.Protocol):
 
     async def send(self, data: bytes | memoryview) -> None:
         """Write, and wait while the peer does not read."""
-        if self.lost:
+        # After a failed write the transport is closing, and takes all that follows as if it were
+        # sent; `lost` is set only when the loop runs.
+        if self.lost or self.transport.is_closing():
             raise PeerClosed
         self.transport.write(data)
         await self._writable.wait()
