@@ -58,15 +58,17 @@ class Scenario:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["Scenario"]:
+        since = self.stack.server.position()
         async with self.stack.server:
-            await self.listening()
+            await self.listening(since)
             yield self
         said = self.stack.server.text()
         assert "Traceback" not in said, said
 
-    async def listening(self) -> None:
+    async def listening(self, since: int) -> None:
+        """Wait until the server is ready, whose lines begin at this position of the log."""
         await self.stack.wait_server()
-        await self.stack.server.wait_line("server ready")
+        await self.stack.server.wait_line("server ready", since=since)
 
     async def status(self, host: str) -> int:
         return (await self.stack.api.get(host, "/")).status

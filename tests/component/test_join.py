@@ -94,9 +94,10 @@ class JoinServer:
 @contextlib.asynccontextmanager
 async def inviting(folder: Path, authority: Authority) -> AsyncIterator[JoinServer]:
     server = JoinServer(folder, authority)
+    since = server.stack.server.position()
     async with server.stack.server:
         await server.stack.wait_server()
-        await server.stack.server.wait_line("server ready")
+        await server.stack.server.wait_line("server ready", since=since)
         yield server
 
 

@@ -22,10 +22,11 @@ def _is_free(port: int) -> bool:
 
 def free_port() -> int:
     """Return a free port; this process never returns it again, and other workers get others."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw") or 0)
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     while True:
         port = random.randrange(_FIRST, _END)
-        if port % 4 == worker % 4 and port not in _given and _is_free(port):
+        if port % workers == worker and port not in _given and _is_free(port):
             _given.add(port)
             return port
 
