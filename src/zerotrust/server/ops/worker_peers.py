@@ -83,8 +83,8 @@ class WorkerPeers:
                 raise CallError(json.loads(one.body)["error"], one.status)
         if _LATE in heard:
             raise CallError(
-                "a worker of this server does not answer, so this may be done or not: look, and try"
-                " again",
+                "a worker of this server did not answer in time and may still do this: look, and"
+                " try again if it is not done",
                 _LATE.status,
             )
         return None
