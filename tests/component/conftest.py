@@ -1,6 +1,6 @@
 """One stack per test worker, shared by the modules that do not change it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from tests.support.ports import closed_port
 from tests.support.stack import Authority, Stack, service
 
 __all__ = ["postgresql", "url"]
+
+LOG_LINES = 40
 
 APP = "app.localhost"
 WS = "ws.localhost"
@@ -85,3 +87,17 @@ def entrypoint(request: pytest.FixtureRequest, stack: Stack) -> Entrypoint:
     """The entry point: through Caddy, and directly at the server."""
     found: Entrypoint = getattr(stack, request.param)
     return found
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add the last lines of its processes' logs to the report of a test that has failed."""
+    report = yield
+    folder = getattr(item, "funcargs", {}).get("tmp_path")
+    if report.failed and folder is not None:
+        for log in sorted(folder.rglob("*.log")):
+            lines = log.read_text(errors="replace").splitlines()
+            report.sections.append((f"end of {log.name}", "\n".join(lines[-LOG_LINES:])))
+    return report

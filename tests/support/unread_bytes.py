@@ -1,0 +1,16 @@
+"""Sockets of this machine in which bytes wait: they show which hop has stopped a request."""
+
+import subprocess
+
+
+def sockets_with_unread_bytes() -> str:
+    """Return a table of the sockets whose queues are not empty, with their processes; Linux only.
+
+    A process that has stopped reading has bytes in Recv-Q. Where all queues are empty, a process
+    holds the request itself.
+    """
+    table = subprocess.run(
+        ["ss", "-tunxpO"], capture_output=True, text=True, timeout=10, check=False
+    ).stdout
+    title, *rows = table.splitlines() or [""]
+    return "\n".join([title, *(row for row in rows if row.split()[2:4] != ["0", "0"])])
