@@ -16,6 +16,7 @@ from tests.support.stack import Authority, Stack, service
 __all__ = ["postgresql", "url"]
 
 LOG_LINES = 40
+"""Lines of each log that the report of a failed test shows."""
 
 APP = "app.localhost"
 WS = "ws.localhost"
@@ -93,7 +94,7 @@ def entrypoint(request: pytest.FixtureRequest, stack: Stack) -> Entrypoint:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add the last lines of its processes' logs to the report of a test that has failed."""
+    """Add the end of each log in a failed test's folder to the test's report."""
     report = yield
     folder = getattr(item, "funcargs", {}).get("tmp_path")
     if report.failed and folder is not None:

@@ -66,7 +66,7 @@ class Scenario:
         assert "Traceback" not in said, said
 
     async def listening(self, since: int) -> None:
-        """Wait until the server is ready, whose lines begin at this position of the log."""
+        """Wait until the server is ready; its first line is at the position `since` of the log."""
         await self.stack.wait_server()
         await self.stack.server.wait_line("server ready", since=since)
 

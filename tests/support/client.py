@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from tests.support.unread_bytes import sockets_with_unread_bytes
+from tests.support.socket_queues import sockets_with_queued_bytes
 
 Fields = Sequence[tuple[str, str]]
 PIECE = 256 * 1024
@@ -113,8 +113,8 @@ class Client:
             async with asyncio.timeout(self.patience):
                 raw = await self.reader.readuntil(b"\r\n\r\n")
         except TimeoutError as error:
-            waiting = sockets_with_unread_bytes()
-            raise TimeoutError(f"no answer within {self.patience:g} s\n{waiting}") from error
+            queues = sockets_with_queued_bytes()
+            raise TimeoutError(f"no answer within {self.patience:g} s\n{queues}") from error
         line, *rest = raw.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
         version, status, reason = (*line.split(" ", 2), "")[:3]
         assert version == "HTTP/1.1", line

@@ -21,12 +21,16 @@ def _is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """Return a free port; this process never returns it again, and other workers get others."""
+    """Return a free port; this process never returns it again, and other workers get others.
+
+    A worker in the place of one that has crashed has a number above all others; it takes the ports
+    of one of them, as far as they are free.
+    """
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     while True:
         port = random.randrange(_FIRST, _END)
-        if port % workers == worker and port not in _given and _is_free(port):
+        if port % workers == worker % workers and port not in _given and _is_free(port):
             _given.add(port)
             return port
 

@@ -71,7 +71,7 @@ class WorkerPeers:
 
         Raises:
             CallError: the worker that it concerns refuses; or none does, and one did not answer in
-                time, so it may carry out the command still.
+                time, so it may still carry out the command.
         """
         self._silent_until.clear()  # unlike a page, a command asks all
         said = request.model_dump(exclude_none=True)
@@ -83,8 +83,8 @@ class WorkerPeers:
                 raise CallError(json.loads(one.body)["error"], one.status)
         if _LATE in heard:
             raise CallError(
-                "a worker of this server did not answer in time and may still do this: look, and"
-                " try again if it is not done",
+                f"a worker of this server did not answer within {TIMEOUT:g} s. It may still do"
+                " this: check that, and try again if it has not",
                 _LATE.status,
             )
         return None

@@ -1,10 +1,10 @@
-"""Sockets of this machine in which bytes wait: they show which hop has stopped a request."""
+"""Queues of the sockets of this machine: they show which hop has stopped a request."""
 
 import subprocess
 
 
-def sockets_with_unread_bytes() -> str:
-    """Return a table of the sockets whose queues are not empty, with their processes; Linux only.
+def sockets_with_queued_bytes() -> str:
+    """Return a table of the sockets whose queues are not empty, with their processes (Linux only).
 
     A process that has stopped reading has bytes in Recv-Q. Where all queues are empty, a process
     holds the request itself.
