@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import random
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -130,15 +131,25 @@ async def test_an_agent_that_is_killed_takes_only_what_may_not_be_repeated(
             asked: list[Asked] = []
 
             async def kill() -> set[int]:
-                """Kill the agent while its backend has requests of both methods; return those."""
+                """Kill the agent while its backend has requests of both methods.
+
+                Returns:
+                    The requests under way when the server knows that the agent is gone: until then
+                    it sends new ones to it.
+                """
 
                 async def has_both() -> bool:
                     return await methods_under_way(one) == {"GET", "POST"}
 
+                def is_known() -> bool:
+                    log = stack.server.text()
+                    lost = re.findall(r"session kept for resume .*agent=agent-1 ", log)
+                    return len(lost) == len(re.findall(r"agent connected .*agent=agent-1 ", log))
+
                 await eventually(has_both, "the backend has a GET and a POST")
-                under_way = {request.number for request in asked if not request.done}
                 agent.process.kill()
-                return under_way
+                await eventually(is_known, "the server knows that the agent is gone")
+                return {request.number for request in asked if not request.done}
 
             async with asyncio.TaskGroup() as tasks:
                 begun_at = loop.time()
