@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from zerotrust.db.database import Database
+from zerotrust.db.state_dir import open_database
 from zerotrust.model.access import Access
 from zerotrust.model.database import DatabaseConfig
 from zerotrust.server.access.access_state import AccessState
 from zerotrust.server.access.people import NewPasskey, People
 from zerotrust.server.access.sign_ins import BrowserInfo, SignIns
-from zerotrust.server.app import open_database
 
 NAME: Final = "bench"
 GROUP: Final = "admins"

@@ -46,7 +46,7 @@ class Scenario:
 
     @property
     def link_of_server(self) -> TunnelLink:
-        (session,) = self.server.server.registry.sessions
+        (session,) = self.server.server.agents.registry.sessions
         return session.link
 
     @property

@@ -12,12 +12,13 @@ from tests.support.ports import free_port
 from zerotrust.agent.app import Agent
 from zerotrust.config import diff
 from zerotrust.config.diff import Changes
+from zerotrust.db.state_dir import open_database
 from zerotrust.model.agent import AgentConfig
 from zerotrust.model.server import ServerConfig
 from zerotrust.net.tasks import Tasks
 from zerotrust.pki.ca_directory import create_authority, issue_agent, issue_server
 from zerotrust.pki.issuer import ServerNames
-from zerotrust.server.app import Server, open_database
+from zerotrust.server.app import Server
 
 
 class StackFiles:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from tests.support.inprocess_stack import StackFiles
+from zerotrust.db.state_dir import open_database
 from zerotrust.model.server import ServerConfig
 from zerotrust.net.descriptor_passing import (
     Connection,
@@ -15,7 +16,7 @@ from zerotrust.net.descriptor_passing import (
     WorkerListener,
 )
 from zerotrust.net.tasks import Tasks
-from zerotrust.server.app import Server, open_database
+from zerotrust.server.app import Server
 from zerotrust.server.identity.worker_slot import AGENTS, WorkerSlot
 
 
@@ -34,7 +35,7 @@ class RunningWorkers:
 
     def sessions(self) -> list[int]:
         """Return the number of sessions of each worker."""
-        return [len(server.registry.sessions) for server in self.servers]
+        return [len(server.agents.registry.sessions) for server in self.servers]
 
     async def get(self, worker: int, host: str) -> bytes:
         """Send a request to the socket of a worker; return the answer."""

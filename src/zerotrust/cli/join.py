@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import typer
 
 if TYPE_CHECKING:
+    from zerotrust.agent.agent_files import AgentFiles
+    from zerotrust.agent.join import JoinResult
     from zerotrust.model.agent import ServerAddress
+    from zerotrust.model.proxy import Proxy
 
 STDIN: Final = "-"
 
@@ -96,7 +99,6 @@ def join(  # noqa: PLR0913 - one argument for each option
         typer.echo(AGENT.unit(Path(sys.executable)), nl=False)
         return
     from zerotrust.agent.agent_files import AgentFilesWriter
-    from zerotrust.agent.enrollment_client import clocks
     from zerotrust.agent.join import join as ask
     from zerotrust.agent.proxies import Proxies
     from zerotrust.pki.join_token import parse
@@ -119,6 +121,29 @@ def join(  # noqa: PLR0913 - one argument for each option
         joined = ask(wanted, writer.request, way, proxies)
         fresh = writer.finish(wanted, joined, through, way=way)
     files = writer.files
+    _print_files(files, joined, through, fresh=fresh)
+    if unit is not None:
+        AGENT.install(unit)
+        typer.echo(
+            f"{AGENT.path}: runs now and after each boot; its log: journalctl -u {AGENT.name}"
+        )
+    hosts = ", ".join(joined.hosts) or "host names that are granted to it"
+    typer.echo(f"Next: add services to {files.config} (for {hosts})")
+    if unit is None:
+        typer.echo(f"Then: 0trust agent run --config {files.config}")
+
+
+def _print_files(
+    files: "AgentFiles", joined: "JoinResult", through: "Proxy | None", *, fresh: bool
+) -> None:
+    """Print the files that were written, and what to check in them.
+
+    Args:
+        through: the proxy by which the machine has joined; None without one.
+        fresh: `agent.yaml` is new.
+    """
+    from zerotrust.agent.enrollment_client import clocks
+
     ends = f"{joined.not_after:%Y-%m-%d %H:%M} UTC"
     typer.echo(f"{files.certificate}: certificate of agent {joined.agent_id}, valid until {ends}")
     typer.echo(f"{files.key}: its private key, which exists only on this machine")
@@ -136,15 +161,6 @@ def join(  # noqa: PLR0913 - one argument for each option
         )
     if joined.skew is not None:
         typer.echo(f"warning: {clocks(joined.skew)}", err=True)
-    if unit is not None:
-        AGENT.install(unit)
-        typer.echo(
-            f"{AGENT.path}: runs now and after each boot; its log: journalctl -u {AGENT.name}"
-        )
-    hosts = ", ".join(joined.hosts) or "host names that are granted to it"
-    typer.echo(f"Next: add services to {files.config} (for {hosts})")
-    if unit is None:
-        typer.echo(f"Then: 0trust agent run --config {files.config}")
 
 
 def _way(

@@ -108,7 +108,7 @@ class Scenario:
 
     @property
     def registry(self) -> Registry:
-        return self.server.server.registry
+        return self.server.server.agents.registry
 
     def sessions(self) -> list[Session]:
         return [session.link.session for session in self.registry.sessions]
@@ -464,12 +464,12 @@ async def test_a_rejected_agent_backs_off(
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(back_off, "FIRST", 0.001)
-    scenario.server.server.authorization.revoked = everybody = AllRevoked()
-    scenario.server.server.sessions.revoke("home", None, "revoked")
+    scenario.server.server.agents.authorization.revoked = everybody = AllRevoked()
+    scenario.server.server.agents.sessions.revoke("home", None, "revoked")
     await eventually(lambda: everybody.asked > 2, "it comes again")
     await asyncio.sleep(1)
     assert everybody.asked < 30
-    scenario.server.server.authorization.revoked = NothingRevoked()
+    scenario.server.server.agents.authorization.revoked = NothingRevoked()
     await eventually(scenario.sessions, "it is let in again", 10)
 
 
@@ -591,24 +591,24 @@ async def test_an_agent_keeps_sessions_with_all_workers(files: StackFiles) -> No
     async with backend.listening(), serving_workers(files) as workers, dialling(own) as running:
         await eventually(lambda: workers.sessions() == [2, 2], "it has two with each", 20)
         for worker, server in enumerate(workers.servers):
-            await eventually(lambda: ONE in server.registry.by_host, "it is published")  # noqa: B023
+            await eventually(lambda: ONE in server.agents.registry.by_host, "it is published")  # noqa: B023
             assert (await workers.get(worker, ONE)).startswith(b"HTTP/1.1 200")
 
-        before = [server.registry.sessions for server in workers.servers]
+        before = [server.agents.registry.sessions for server in workers.servers]
         running.agent.dial(ServerEndpoint.of(own))  # as after a renewal
         await eventually(lambda: replaced(workers, before) == [2, 2], "the old ones end", 20)
         assert (await workers.get(1, ONE)).startswith(b"HTTP/1.1 200")
 
         first = workers.servers[0]
-        first.acceptor.options = replace(first.acceptor.options, workers=1)
-        for session in first.registry.sessions:
+        first.agents.acceptor.options = replace(first.agents.acceptor.options, workers=1)
+        for session in first.agents.registry.sessions:
             session.link.close_session(Code.GOING_AWAY, "with fewer workers")
         await eventually(lambda: workers.sessions() == [2, 0], "it leaves the other one", 20)
 
 
 def replaced(workers: RunningWorkers, before: list[list[AgentSession]]) -> list[int]:
     """Return for each worker how many sessions it has, if none is an older one, else 0."""
-    now = [server.registry.sessions for server in workers.servers]
+    now = [server.agents.registry.sessions for server in workers.servers]
     return [0 if set(old) & set(new) else len(new) for old, new in zip(before, now, strict=True)]
 
 
@@ -632,7 +632,7 @@ async def test_a_renewal_while_a_worker_is_away(
             "it has one with each",
             20,
         )
-        before = [server.registry.sessions for server in workers.servers]
+        before = [server.agents.registry.sessions for server in workers.servers]
         monkeypatch.setattr(ServerEndpoint, "connect", reaching)
         transport = before[1][0].link.transport
         assert transport is not None
@@ -667,11 +667,11 @@ async def test_a_server_that_says_another_number_of_workers_each_time(
         await eventually(lambda: workers.sessions() == [1, 1], "it has one with each", 20)
         first = workers.servers[0]
         for number in (1, 2) * 6:
-            first.acceptor.options = replace(first.acceptor.options, workers=number)
-            (session,) = before = first.registry.sessions
+            first.agents.acceptor.options = replace(first.agents.acceptor.options, workers=number)
+            (session,) = before = first.agents.registry.sessions
             session.link.close_session(Code.GOING_AWAY, "for the next number")
             await eventually(
-                lambda: first.registry.sessions not in ([], before),  # noqa: B023
+                lambda: first.agents.registry.sessions not in ([], before),  # noqa: B023
                 "the next session",
                 20,
             )

@@ -67,7 +67,9 @@ class Scenario:
 
     @property
     def sessions(self) -> list[AgentSession]:
-        return sorted(self.server.server.registry.sessions, key=lambda session: session.connection)
+        return sorted(
+            self.server.server.agents.registry.sessions, key=lambda session: session.connection
+        )
 
     def numbers(self) -> list[int]:
         return [session.connection for session in self.sessions]
@@ -141,7 +143,7 @@ async def test_a_lost_session_leaves_the_others_alone(scenario: Scenario) -> Non
     async with dialling(scenario.config()) as agent:
         await scenario.connected(0, 1)
         scenario.sessions[0].doubtful = True
-        scenario.server.server.registry.rearrange(scenario.sessions[0])
+        scenario.server.server.agents.registry.rearrange(scenario.sessions[0])
         there = await scenario.upgraded()
         assert scenario.streams() == [0, 1]
         before = scenario.sessions
@@ -160,7 +162,7 @@ async def test_a_lost_session_leaves_the_others_alone(scenario: Scenario) -> Non
 async def test_an_older_server_gets_one_connection(
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    acceptor = scenario.server.server.acceptor
+    acceptor = scenario.server.server.agents.acceptor
     known = tuple(name for name in acceptor.options.capabilities if name != CONNECTIONS)
     monkeypatch.setattr(acceptor, "options", replace(acceptor.options, capabilities=known))
     async with dialling(scenario.config(3)) as agent:
@@ -201,7 +203,7 @@ def served(scenario: Scenario) -> list[AgentSession]:
 
 async def test_each_connection_has_an_address_of_its_own(scenario: Scenario) -> None:
     port = free_port()
-    other = scenario.server.server.agent_listener.listen(f"127.0.0.1:{port}")
+    other = scenario.server.server.agents.listener.listen(f"127.0.0.1:{port}")
     config = scenario.config(3, addresses=[f"127.0.0.1:{port}"])
     try:
         async with dialling(config) as agent:
@@ -270,7 +272,7 @@ async def test_draining_covers_all_connections(scenario: Scenario) -> None:
         await scenario.connected(0, 1)
         one = await scenario.upgraded()
         scenario.sessions[0].doubtful = True
-        scenario.server.server.registry.rearrange(scenario.sessions[0])
+        scenario.server.server.agents.registry.rearrange(scenario.sessions[0])
         two = await scenario.upgraded()
         assert scenario.streams() == [1, 1]
         await asyncio.wait_for(agent.agent.drain(), 5)

@@ -61,7 +61,7 @@ def config(edge: EdgeFiles, backend: Backend, **server: Any) -> AgentConfig:
 
 def numbers(server: RunningServer) -> list[int]:
     """The numbers of the connections of sessions that take requests."""
-    found = server.server.registry.sessions
+    found = server.server.agents.registry.sessions
     return sorted(one.connection for one in found if not one.retired and one.services)
 
 
@@ -91,12 +91,15 @@ async def test_an_agent_keeps_sessions_with_all_servers(edge: EdgeFiles, backend
             assert numbers(first) == [0, 1]
             assert members(agent) == [(edge.address(1), True)]
 
-            before = {*first.server.registry.sessions, *second.server.registry.sessions}
+            before = {
+                *first.server.agents.registry.sessions,
+                *second.server.agents.registry.sessions,
+            }
             agent.agent.dial(ServerEndpoint.of(config(edge, backend, connections=2)))
             await eventually(
                 lambda: (
-                    not before & {*first.server.registry.sessions}
-                    | before & {*second.server.registry.sessions}
+                    not before & {*first.server.agents.registry.sessions}
+                    | before & {*second.server.agents.registry.sessions}
                 ),
                 "all are replaced, as after a renewal",
             )
@@ -161,7 +164,7 @@ async def test_servers_that_both_stand_in_the_file_are_no_members(
 def tell(server: RunningServer, *told: tuple[str, str]) -> None:
     """Let a server say who the members are."""
     known = [Member(id=name, address=address) for name, address in told]
-    for session in server.server.registry.sessions:
+    for session in server.server.agents.registry.sessions:
         session.link.session.send(Members(members=known))
 
 
@@ -200,7 +203,7 @@ async def test_a_list_that_breaks_the_specification_ends_the_session(
 ) -> None:
     async with edge.serving(0) as first, dialling(config(edge, backend)):
         await eventually(lambda: numbers(first) == [0], "it is at the first")
-        (session,) = first.server.registry.sessions
+        (session,) = first.server.agents.registry.sessions
         bad = Member.model_construct(id="f" * 32, address="http://backend/")
         session.link.session.send(Members.model_construct(members=[bad]))
         await eventually(session.link.closed.done, "the agent closes it")

@@ -60,12 +60,12 @@ async def test_access_comes_changes_and_goes_by_a_reload(
         assert await running.change(files.server(access=ACCESS)) == []
         assert await running.status(APP) == 401
         assert await running.status(AUTH) == 200, "the server's own page"
-        assert running.server.authorization.reserved == {AUTH}
-        assert running.server.registry.agents_of(AUTH) == []
+        assert running.server.agents.authorization.reserved == {AUTH}
+        assert running.server.agents.registry.agents_of(AUTH) == []
         other = {**ACCESS, "auth_host": "login.example.com", "rules": []}
         assert await running.change(files.server(access=other)) == []
         assert await running.status(APP) == 200
-        assert running.server.authorization.reserved == {"login.example.com"}
+        assert running.server.agents.authorization.reserved == {"login.example.com"}
         await running.change(files.server())
         assert running.server.access.service is None
         assert await running.status(APP) == 200
@@ -84,9 +84,11 @@ async def test_a_service_that_needs_access_is_published_when_access_comes(
         async with dialling(files.agent(*services)):
             await eventually(lambda: has_status(running, "open.example.com", 200), "published")
             assert await running.status(APP) == 404
-            assert running.server.registry.agents_of(APP) == []
+            assert running.server.agents.registry.agents_of(APP) == []
             await running.change(files.server(access=ACCESS))
-            await eventually(lambda: running.server.registry.agents_of(APP), "published, too")
+            await eventually(
+                lambda: running.server.agents.registry.agents_of(APP), "published, too"
+            )
             assert await running.status(APP) == 401
 
 
@@ -103,7 +105,7 @@ async def test_nothing_changes_if_the_database_of_countries_cannot_be_read(
     with pytest.raises(SetupError, match=r"access\.geo\.database: cannot read"):
         await running.change(files.server(access=access))
     assert running.server.access.service is None
-    assert running.server.authorization.reserved == frozenset()
+    assert running.server.agents.authorization.reserved == frozenset()
 
 
 async def test_a_server_starts_with_access(files: StackFiles) -> None:

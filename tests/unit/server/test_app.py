@@ -1,29 +1,22 @@
 """Tests of zerotrust.server.app: a configuration applies as a whole and disturbs no traffic."""
 
 import asyncio
-import os
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
-from structlog.testing import capture_logs
 
 from tests.support.admin_socket import admin_client
 from tests.support.inprocess_stack import Backend, RunningServer, StackFiles, dialling, serving
 from tests.support.ports import free_port
 from tests.support.waiting import eventually
 from zerotrust.caddy.edge import Edge
-from zerotrust.errors import CaddyError, PkiError, SetupError, StateError
-from zerotrust.model.database import DatabaseConfig
+from zerotrust.errors import CaddyError, PkiError, SetupError
 from zerotrust.model.logging import Logging
 from zerotrust.model.server import ServerConfig
 from zerotrust.pki.ca_directory import rotate_issuer
-from zerotrust.server import app
-from zerotrust.server.app import open_database
-from zerotrust.server.ops.certificate_maintenance import CertificateMaintenance
 from zerotrust.telemetry import logs
 
 pytestmark = pytest.mark.anyio
@@ -230,25 +223,6 @@ async def test_who_was_killed_while_its_certificate_was_renewed_starts_again(
         assert not renewed.exists()
 
 
-async def test_upkeep_goes_on_after_a_fault(
-    files: StackFiles, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = 0
-    twice = asyncio.Event()
-
-    def fail(*_: object) -> None:
-        nonlocal asked
-        asked += 1
-        if asked == 2:
-            twice.set()
-        raise RuntimeError("no")
-
-    monkeypatch.setattr(CertificateMaintenance, "tick", fail)
-    monkeypatch.setattr(app, "TICK", 0.001)
-    async with serving(files), asyncio.timeout(10):
-        await twice.wait()
-
-
 async def is_known(running: RunningServer) -> bool:
     return await running.status(APP) == 502
 
@@ -286,7 +260,7 @@ async def test_a_request_goes_on_as_soon_as_its_agent_is_back(files: StackFiles)
         await running.open(APP) as client,
     ):
         await eventually(lambda: is_known(running), "the service is published")
-        (session,) = running.server.registry.sessions
+        (session,) = running.server.agents.registry.sessions
         assert session.link.transport is not None
         session.link.transport.abort()
         async with asyncio.timeout(10):
@@ -413,70 +387,3 @@ async def test_the_admin_socket_moves(
     assert not before.exists()
     assert (await asked(after, "/v1/status"))["agents"] == 0
     assert after.stat().st_mode & 0o777 == 0o600
-
-
-async def test_a_folder_for_the_state_that_cannot_be_made(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(
-        StateError, match=r"state\.dir: cannot create .*: not a directory; correct the path"
-    ):
-        open_database(DatabaseConfig(dir=str(tmp_path / "file" / "state")))
-    folder = tmp_path / "new" / "state"
-    open_database(DatabaseConfig(dir=str(folder))).close()
-    assert folder.stat().st_mode & 0o777 == 0o700
-
-
-@pytest.mark.parametrize("mode", [0o720, 0o702, 0o777, 0o1777, 0o2770])
-async def test_a_folder_for_the_state_that_others_may_write_is_refused(
-    tmp_path: Path, mode: int
-) -> None:
-    folder = tmp_path / "state"
-    folder.mkdir()
-    folder.chmod(mode)
-    reason = (
-        rf"state\.dir: other users can write {folder} \(mode {mode:04o}\).*: run chmod 700"
-        rf" {folder}$"
-    )
-    with pytest.raises(StateError, match=reason):
-        open_database(DatabaseConfig(dir=str(folder)))
-    assert list(folder.iterdir()) == []
-    folder.chmod(0o755)
-    open_database(DatabaseConfig(dir=str(folder))).close()
-
-
-async def test_a_folder_for_the_state_of_another_user_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own = os.geteuid()
-    monkeypatch.setattr(os, "geteuid", lambda: own + 1)
-    if own == 0:
-        open_database(
-            DatabaseConfig(dir=str(tmp_path))
-        ).close()  # root may replace everything anyway
-        os.chown(tmp_path, 4711, -1)
-        own = 4711
-        monkeypatch.setattr(os, "geteuid", lambda: 0)
-    with pytest.raises(
-        StateError, match=rf"state\.dir: user {own} owns .*: run chown \d+ {tmp_path}$"
-    ):
-        open_database(DatabaseConfig(dir=str(tmp_path)))
-
-
-async def test_a_folder_that_everybody_may_replace_is_warned_about(tmp_path: Path) -> None:
-    parent = tmp_path / "open"
-    parent.mkdir()
-    for mode, expected in ((0o777, 1), (0o1777, 0), (0o775, 0)):
-        parent.chmod(mode)
-        with capture_logs() as lines:
-            open_database(DatabaseConfig(dir=str(parent / "below" / "state"))).close()
-        warnings = [line["reason"] for line in lines if line["event"] == "state.dir is not safe"]
-        assert len(warnings) == expected
-        assert all(f"all users can write {parent} (mode 0777)" in warning for warning in warnings)
-
-
-async def test_the_folder_of_another_sqlite_file_is_checked_too(tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere").chmod(0o775)
-    url = SecretStr(f"sqlite:///{tmp_path}/elsewhere/state.db")
-    with pytest.raises(StateError, match=r"elsewhere/state\.db: other users can write"):
-        open_database(DatabaseConfig(dir=str(tmp_path / "state"), url=url))

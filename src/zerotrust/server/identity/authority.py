@@ -8,6 +8,7 @@ from zerotrust.errors import PkiError
 from zerotrust.model.server import ServerConfig
 from zerotrust.pki import ca_directory, keys
 from zerotrust.pki.chain_verification import anchor
+from zerotrust.pki.identity import serial_of
 from zerotrust.pki.issuer import Issuer
 
 
@@ -49,3 +50,8 @@ def load_authority(config: ServerConfig) -> Authority | None:
         root_pem=keys.read(trusted, what="certificate"),
         agent_lifetime=timedelta(seconds=settings.agent_lifetime),
     )
+
+
+def issuer_serial(authority: Authority | None) -> str | None:
+    """Return the serial number of the issuing certificate; None without an authority."""
+    return None if authority is None else serial_of(authority.issuer.certificate)

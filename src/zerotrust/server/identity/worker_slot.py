@@ -66,6 +66,11 @@ class WorkerSlot:
         return f"{self.index}/{self.count}/{self.descriptor}/{self.config_descriptor}"
 
     @property
+    def has_parent(self) -> bool:
+        """True if a parent hands connections over; false in a server of one process."""
+        return self.descriptor >= 0
+
+    @property
     def is_first(self) -> bool:
         """True for one worker, which does what must be done once."""
         return self.index == 0

@@ -143,7 +143,7 @@ async def test_a_tunnel_survives_its_web_server(fixture: Fixture, transport: str
         assert await echoes(client, b"x" * 900_000)
         fixture.web_server.cut()
         assert await echoes(client, b"y" * 100_000)
-        (session,) = fixture.server.server.registry.sessions
+        (session,) = fixture.server.server.agents.registry.sessions
         assert session.link.peer_name == "127.0.0.1:websocket"
         # The proxy API has handed the connection over: only the client's are left.
         assert session.link.session.phase is Phase.OPEN
@@ -219,7 +219,7 @@ async def test_a_websocket_that_ends_right_behind_its_handshake(
 ) -> None:
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
-    handshakes = fixture.server.server.agent_listener.handshakes
+    handshakes = fixture.server.server.agents.listener.handshakes
     async with await fixture.server.open("localhost") as client:
         await client.send(websocket_handshake.request(b"localhost", bytes(16)) + frame)
         assert (await client.read_to_end()).startswith(b"HTTP/1.1 101 ")

@@ -81,7 +81,7 @@ async def scenario(tmp_path: Path) -> AsyncIterator[Scenario]:
         made = Scenario(workers, backend)
         made.writers = []
         for server in workers.servers:
-            await eventually(lambda: HOST in server.registry.by_host, "it is published", 20)  # noqa: B023
+            await eventually(lambda: HOST in server.agents.registry.by_host, "it is published", 20)  # noqa: B023
         yield made
         for writer in made.writers:
             writer.close()

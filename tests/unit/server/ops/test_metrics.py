@@ -128,7 +128,7 @@ async def test_the_memory_of_an_agent_bounds_its_policies(files: StackFiles, por
                 await running.change(files.server(metrics={"listen_addr": f"127.0.0.1:{port}"}))
                 == []
             )
-            assert running.server.registry.policies.most == 48 * 1024 * 1024
+            assert running.server.agents.registry.policies.most == 48 * 1024 * 1024
 
 
 class NeverAcknowledging:
@@ -235,7 +235,7 @@ async def test_health(running: RunningServer, port: int) -> None:
 
 async def test_nothing_listens_unless_it_is_asked_for(files: StackFiles, tmp_path: Path) -> None:
     async with serving(files) as running:
-        assert running.server.metrics.listening is None
+        assert running.server.admin.metrics.listening is None
 
 
 # docs/reliability.md
@@ -275,7 +275,7 @@ async def test_each_documented_metric_is_there(running: RunningServer, files: St
         said = {
             end: {f"{one.name}_total" if one.type == "counter" else one.name for one in metrics}
             for end, metrics in (
-                ("S", list(running.server.metrics.collect())),
+                ("S", list(running.server.admin.metrics.collect())),
                 ("A", list(agent.agent.metrics.collect())),
             )
         }

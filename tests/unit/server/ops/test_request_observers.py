@@ -206,7 +206,7 @@ async def test_metrics_of_each_service(chain: Chain) -> None:
 
 
 async def test_without_outputs_no_request_is_recorded(chain: Chain) -> None:
-    ingress = chain.server.server.ingress
+    ingress = chain.server.server.proxy.ingress
     assert ingress.observers
     await chain.use(metrics={})
     assert ingress.observers == () and ingress.tracer is None
@@ -214,7 +214,7 @@ async def test_without_outputs_no_request_is_recorded(chain: Chain) -> None:
 
 async def test_other_observers_stay(chain: Chain, tmp_path: Path) -> None:
     records: list[RequestRecord] = []
-    ingress = chain.server.server.ingress
+    ingress = chain.server.server.proxy.ingress
     ingress.observers = (*ingress.observers, records.append)
     await chain.use(access_log={"output": str(tmp_path / "log")}, metrics={})
     await chain.get(APP)
