@@ -111,7 +111,10 @@ class AdminEndpoint:
         self._join_tokens.reconfigure(config.server)
 
     async def close(self) -> None:
-        """Close all listeners and their connections."""
+        """Close all connections, and end the measurements.
+
+        The observers stay: their own `close` ends them, after the last request.
+        """
         for listener in (self.api, self.worker_api):
             listener.close()
         await self.metrics.close()

@@ -64,7 +64,7 @@ class AgentEndpoint:
         acceptor: begins the sessions of agents.
         registry: sessions of the agents, and their services.
         registrar: registers services of agents.
-        sessions: operations on all these sessions.
+        sessions: operations on all sessions.
         directory: the agents in the database.
         membership: the servers that share the database; None where it is for one server.
         audit: the audit log.
@@ -163,6 +163,8 @@ class AgentEndpoint:
 
     def apply(self, config: ServerConfig, trust: PreparedTrust) -> list[str]:
         """Use another configuration, with the certificates that `prepare` has read.
+
+        It cannot fail.
 
         Returns:
             The settings that do not apply yet, each with the reason.

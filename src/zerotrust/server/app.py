@@ -144,7 +144,7 @@ class Server:
         agents: what agents talk to, and their sessions.
         proxy: what Caddy talks to.
         admin: what administrators talk to.
-        access: who may enter, and the pages for signing in; only with the section `access`.
+        access: who may enter, and the pages for signing in.
 
     Raises:
         PkiError: a certificate can't be used.
@@ -161,8 +161,7 @@ class Server:
         slot: WorkerSlot = WorkerSlot(0, 1),  # noqa: B008 - immutable
         handed: ParentChannel | None = None,
     ) -> None:
-        self._config, self._tasks, self._slot, self._handed = config, tasks, slot, handed
-        self._proxy_secret = load_proxy_secret(Path(config.proxy_secret_file))
+        self._config, self._slot, self._handed = config, slot, handed
         coalescer = WriteCoalescer(asyncio.get_running_loop())
         self.agents = AgentEndpoint(
             config,
@@ -172,6 +171,7 @@ class Server:
             hash_speed=hash_speed,
             slot=slot,
         )
+        self._proxy_secret = load_proxy_secret(Path(config.proxy_secret_file))
         self.proxy = ProxyEndpoint(
             config,
             database,
@@ -264,7 +264,7 @@ class Server:
         # The database stays, and so do the socket beside it and the number of processes.
         server = config.server.model_copy(update={"workers": self._slot.count})
         config = config.model_copy(update={"state": self._config.state, "server": server})
-        trust, names = await self.agents.prepare(config, changes), self.proxy.prepare(config)
+        trust, identity = await self.agents.prepare(config, changes), self.proxy.prepare(config)
         async with AsyncExitStack() as undo:
             access = await self.access.prepare(config, undo)
             observers = await self.admin.observers.prepare(config, undo)
@@ -276,11 +276,11 @@ class Server:
             undo.push_async_callback(self._listen_for_metrics, self._config)
             await self._edge.apply(config)
             undo.pop_all()
+        previous, self._listening = self._listening, {**self._listening, **listening}
         issuer_before = issuer_serial(self.agents.directory.authority)
         later = self.agents.apply(config, trust)
-        self.proxy.apply(config, names)
+        self.proxy.apply(config, identity)
         self.admin.apply(config)
-        previous, self._listening = self._listening, {**self._listening, **listening}
         for key in listening:
             await previous[key].close()
         await self.access.apply(config, access)
@@ -340,7 +340,7 @@ class Server:
     def _addresses(self, config: ServerConfig) -> dict[str, str]:
         """Return the addresses at which this process listens itself."""
         found = _addresses(config)
-        if self._handed is None:
+        if not self._slot.has_parent:
             return found
         return {key: found[key] for key in ("api.listen_addr", "admin.socket")}
 
@@ -356,7 +356,7 @@ class Server:
 
     async def _listen_for_metrics(self, config: ServerConfig) -> None:
         """Raises SetupError."""
-        if self._handed is None:
+        if not self._slot.has_parent:
             await self.admin.metrics.listen(config.metrics.listen_addr)
 
     async def _listen_for_agents(self, address: str, beside: Listening | None) -> Listening:

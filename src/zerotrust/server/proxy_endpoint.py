@@ -30,8 +30,8 @@ from zerotrust.server.proxy.proxy_trust import ProxyTrust
 from zerotrust.server.proxy.verification_pool import VerificationPool
 
 
-class PreparedNames(NamedTuple):
-    """Host names and roots of the server in another configuration, read and not used yet.
+class ServerIdentity(NamedTuple):
+    """Identity of the server towards agents and pings.
 
     Attributes:
         websocket_hosts: host names at which agents connect through Caddy.
@@ -71,7 +71,7 @@ class ProxyEndpoint:
         secret: str,
     ) -> None:
         self._config, self._agents, self._secret = config, agents, secret
-        names = self.prepare(config)
+        identity = self.prepare(config)
         self.load_shedding = LoadShedding(config.limits)
         pending = PendingRequests(agents.registry, timeout=config.api.hold_timeout)
         agents.registry.subscribe(pending.host_served)
@@ -81,11 +81,11 @@ class ProxyEndpoint:
             trust=ProxyTrust(config.trusted_proxies, secret),
             pending=pending,
             verifications=VerificationPool(tasks),
-            agents=WebSocketEndpoint(agents.listener, names.websocket_hosts),
+            agents=WebSocketEndpoint(agents.listener, identity.websocket_hosts),
             https_port=config.caddy.https_port,
             overload=self.load_shedding,
         )
-        self.ingress.roots = names.roots
+        self.ingress.roots = identity.roots
         self.ingress.edge_times = sends_edge_time(config)
         self.ingress.challenges = self._challenge_relay(tasks)
         self.api = HttpListener(
@@ -115,22 +115,25 @@ class ProxyEndpoint:
             most=lambda: tls_permission.MAX_CONNECTIONS,
         )
 
-    def prepare(self, config: ServerConfig) -> PreparedNames:
-        """Read the server's own host names and roots of a configuration.
+    def prepare(self, config: ServerConfig) -> ServerIdentity:
+        """Read the identity of the server from a configuration.
 
         Raises:
             PkiError: a certificate can't be used; nothing has changed.
         """
-        return PreparedNames(websocket_hosts(config.server), _roots(config))
+        return ServerIdentity(websocket_hosts(config.server), _roots(config))
 
-    def apply(self, config: ServerConfig, names: PreparedNames) -> None:
-        """Use a configuration from the next request on, with what `prepare` has read."""
+    def apply(self, config: ServerConfig, identity: ServerIdentity) -> None:
+        """Use a configuration from the next request on, with what `prepare` has read.
+
+        It cannot fail.
+        """
         before, self._config = self._config, config
         self.ingress.reconfigure(config.api, https_port=config.caddy.https_port)
         self.ingress.edge_times = sends_edge_time(config)
         self.ingress.trust = ProxyTrust(config.trusted_proxies, self._secret)
-        self.ingress.agents.hosts = names.websocket_hosts
-        self.ingress.roots = names.roots
+        self.ingress.agents.hosts = identity.websocket_hosts
+        self.ingress.roots = identity.roots
         if self.ingress.challenges is not None:
             self.ingress.challenges.http_port = _challenge_port(config)
         if config.limits != before.limits:
@@ -139,7 +142,7 @@ class ProxyEndpoint:
         self._permission.storage = _storage(config)
 
     def close(self) -> None:
-        """Close both listeners and their connections."""
+        """Close all connections. The owner of the listeners' addresses closes those."""
         self.permission_api.close()
         self.api.close()
 

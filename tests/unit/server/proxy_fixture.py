@@ -38,7 +38,7 @@ def build_ingress(
     https_port: int = 443,
     overload: LoadShedding | None = None,
 ) -> Ingress:
-    """Return an ingress, wired as in `zerotrust.server.app`.
+    """Return an ingress, wired as in `zerotrust.server.proxy_endpoint`.
 
     Without `api` no request waits for its agent.
     """

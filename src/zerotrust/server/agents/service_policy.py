@@ -7,7 +7,7 @@ logins of the one that it replaces, so registering again does not reset them.
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from zerotrust.access.conditions import CountryOf, no_country
 from zerotrust.access.identity_headers import IdentityHeaders
@@ -78,6 +78,14 @@ class CompiledPolicy:
     websocket: WebSocketSettings | None = None
 
     @property
+    def has_effect(self) -> bool:
+        """False if every request passes unchanged."""
+        parts = (self.shaping, self.access, self.websocket)
+        return any(part is not None for part in parts) or any(
+            chain.handlers for chain in self.policy.table.choices
+        )
+
+    @property
     def inspection(self) -> Inspection:
         """Most that may be shown of the service's WebSockets."""
         return "metadata" if self.access is None else self.access.inspection
@@ -139,19 +147,63 @@ def compile_service_policy(
         place, message = found
         raise ConfigError(f"{'.'.join(map(str, place))}: {message}")
     _check_conditions(asked.conditions, signs_in=signs_in, countries=country_of is not None)
-    limits: list[Middleware] = []
-    max_body, upgrades = UNLIMITED, None
+    limits = _request_limits(asked, before, workers)
+    policy = compile_policy(
+        asked.routes,
+        secret=secret,
+        global_middleware=asked.global_middleware,
+        security=asked.security,
+        access=asked.access,
+        country_of=country_of or no_country,
+        limits=limits.middleware,
+        before=before.policy if before is not None else None,
+        workers=workers,
+    )
+    compiled = CompiledPolicy(
+        policy,
+        limits.max_body,
+        limits.upgrades,
+        ServiceShaping.of(
+            asked.traffic_shaping, before.shaping if before is not None else None, workers
+        ),
+        asked.access,
+        _identity_headers(asked.access),
+        limits.handshakes,
+        _websocket_settings(asked),
+    )
+    return compiled if compiled.has_effect else None
+
+
+class _RequestLimits(NamedTuple):
+    """Limits that a request has to pass before the middleware of its route.
+
+    Attributes:
+        middleware: all of them, in order.
+        max_body, upgrades, handshakes: as in `CompiledPolicy`.
+    """
+
+    middleware: list[Middleware]
+    max_body: int
+    upgrades: UpgradeLimit | None
+    handshakes: HandshakeLimit | None
+
+
+def _request_limits(
+    asked: ServicePolicy, before: CompiledPolicy | None, workers: int
+) -> _RequestLimits:
+    """Return the limits that an agent asks for, with the counts of those that they replace."""
+    middleware: list[Middleware] = []
+    max_body, upgrades, handshakes = UNLIMITED, None, None
     if asked.max_request_body is not None:
         max_body = parse_byte_size(asked.max_request_body)
-        limits.append(BodyLimit(max_body))
-    handshakes = None
+        middleware.append(BodyLimit(max_body))
     sockets = asked.websocket_limits or WebSocketLimits()
     if sockets.origins:
-        limits.append(UpgradeOrigins(() if sockets.origins == "same" else sockets.origins))
+        middleware.append(UpgradeOrigins(() if sockets.origins == "same" else sockets.origins))
     if sockets.handshakes is not None:
         previous_rate = before.handshakes if before is not None else None
         handshakes = HandshakeLimit.of(sockets.handshakes, previous_rate, workers)
-        limits.append(handshakes)
+        middleware.append(handshakes)
     if asked.limits_upgrades:
         previous = before.upgrades if before is not None else None
         upgrades = UpgradeLimit(
@@ -160,47 +212,26 @@ def compile_service_policy(
             previous,
             per_user=_share(asked.max_websockets_per_user, workers),
         )
-        limits.append(upgrades)
+        middleware.append(upgrades)
     if asked.traffic_shaping is not None and asked.traffic_shaping.per_ip_limit is not None:
-        limits.append(RequireClientAddress())
-    policy = compile_policy(
-        asked.routes,
-        secret=secret,
-        global_middleware=asked.global_middleware,
-        security=asked.security,
-        access=asked.access,
-        country_of=country_of or no_country,
-        limits=limits,
-        before=before.policy if before is not None else None,
-        workers=workers,
-    )
-    shaping = ServiceShaping.of(
-        asked.traffic_shaping, before.shaping if before is not None else None, workers
-    )
-    websocket = _websocket_settings(asked, sockets)
-    if (
-        shaping is None
-        and asked.access is None
-        and websocket is None
-        and not any(chain.handlers for chain in policy.table.choices)
-    ):
+        middleware.append(RequireClientAddress())
+    return _RequestLimits(middleware, max_body, upgrades, handshakes)
+
+
+def _identity_headers(access: ServiceAccess | None) -> IdentityHeaders | None:
+    if access is None:
         return None
-    identity = None
-    if asked.access is not None:
-        wanted = asked.access.identity
-        identity = IdentityHeaders(jwt=wanted.jwt, headers=wanted.headers, encoding=wanted.encoding)
-    return CompiledPolicy(
-        policy, max_body, upgrades, shaping, asked.access, identity, handshakes, websocket
-    )
+    wanted = access.identity
+    return IdentityHeaders(jwt=wanted.jwt, headers=wanted.headers, encoding=wanted.encoding)
 
 
 def _share(limit: int | None, workers: int) -> int | None:
     return None if limit is None else share(limit, workers)
 
 
-def _websocket_settings(asked: ServicePolicy, sockets: WebSocketLimits) -> WebSocketSettings | None:
+def _websocket_settings(asked: ServicePolicy) -> WebSocketSettings | None:
     """Return the settings for WebSockets; None where they have no limits and no pings."""
-    client = ClientLimits()
+    sockets, client = asked.websocket_limits or WebSocketLimits(), ClientLimits()
     if sockets.max_message is not None:
         client = client._replace(max_message=parse_byte_size(sockets.max_message))
     if sockets.messages is not None:

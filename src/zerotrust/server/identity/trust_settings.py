@@ -1,4 +1,4 @@
-"""Settings about trust, as the audit log records them: changes made while no server ran show."""
+"""Settings about trust for the audit log, which shows changes made while no server ran."""
 
 import hashlib
 from pathlib import Path

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from tests.support.identities import authority
 from zerotrust.model.server import ServerConfig
+from zerotrust.pki.identity import serial_of
 from zerotrust.server.identity.trust_settings import access_settings, trust_settings
 
 
@@ -17,6 +19,8 @@ def test_each_setting_shows_a_change_of_it_alone(tmp_path: Path) -> None:
     other.write_bytes(b"two")
     before = trust_settings(config(root), None)
     assert before["issuer"] is None
+    made, _ = authority(tmp_path / "pki")
+    assert trust_settings(config(root), made)["issuer"] == serial_of(made.issuer.certificate)
 
     def changed(config: ServerConfig) -> list[str]:
         now = trust_settings(config, None)

@@ -50,3 +50,8 @@ def test_only_several_workers_have_files_of_their_own() -> None:
     assert WorkerSlot(0, 1).file(served) == served
     assert WorkerSlot(1, 2).file(served) == Path("/s/served-1")
     assert [WorkerSlot(index, 2).is_first for index in range(2)] == [True, False]
+
+
+def test_a_worker_has_a_parent_and_a_server_of_one_process_has_none() -> None:
+    assert WorkerSlot(0, 1, 0).has_parent
+    assert not WorkerSlot(0, 1).has_parent
