@@ -361,6 +361,7 @@ async def visit(stack: WorkersStack, ends_at: float) -> int:
 
 @asynccontextmanager
 async def limited_server(folder: Path, workers: int) -> AsyncIterator[LimitedServer]:
+    """Run a server that has served for a second."""
     folder.mkdir()
     async with workers_stack(folder, workers=workers) as stack:
         pids = [stack.pid(worker) for worker in range(workers)]
@@ -396,4 +397,4 @@ async def test_throughput_grows_with_the_workers(
     assert servers[2].rate >= 1.4 * servers[1].rate
     if 4 in servers:
         assert servers[4].rate >= 2.8 * servers[1].rate
-        assert servers[4].cost <= 1.5 * servers[1].cost
+        assert servers[4].cost <= 1.4 * servers[1].cost

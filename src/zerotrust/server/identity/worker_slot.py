@@ -67,7 +67,7 @@ class WorkerSlot:
 
     @property
     def has_parent(self) -> bool:
-        """True if a parent hands connections over; false in a server of one process."""
+        """True if a parent hands connections over, False in a server of one process."""
         return self.descriptor >= 0
 
     @property
