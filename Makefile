@@ -35,8 +35,8 @@ lint: $(VENV)/test.stamp
 	$(BIN)/lint-imports
 
 check: lint
-	@# Three processes on two cores: the tests wait for a third of their time.
-	$(BIN)/python -m pytest -q tests/unit tests/test_*.py -n 3 -m "not slow" --hypothesis-profile quick
+	@# Four processes on two cores: the tests wait for half of their time.
+	$(BIN)/python -m pytest -q tests/unit tests/test_*.py -n 4 -m "not slow" --hypothesis-profile quick
 
 unit: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -q tests/unit tests/test_*.py -n 2 --dist loadgroup

@@ -184,6 +184,7 @@ async def test_requests_end_after_drain_timeout(scenario: Scenario) -> None:
         client.abort()
 
 
+@pytest.mark.slow
 async def test_drain_timeout_by_its_alias(scenario: Scenario) -> None:
     socket = await scenario.upgraded()
     await scenario.change(scenario.config(TWO, hot_reload={"graceful_timeout": 0}))
@@ -191,6 +192,7 @@ async def test_drain_timeout_by_its_alias(scenario: Scenario) -> None:
     socket.abort()
 
 
+@pytest.mark.slow
 async def test_requests_continue_if_the_upstream_stays(scenario: Scenario) -> None:
     socket, moved = await scenario.upgraded(), await scenario.upgraded(TWO)
     changed = scenario.service(ONE, timeout="7s")
@@ -208,6 +210,7 @@ async def test_requests_continue_if_the_upstream_stays(scenario: Scenario) -> No
 # Connections
 
 
+@pytest.mark.slow
 async def test_a_new_certificate_keeps_running_requests(scenario: Scenario) -> None:
     waiting, socket = await scenario.waiting(), await scenario.upgraded()
     (before,) = scenario.sessions()
@@ -232,6 +235,7 @@ async def test_a_new_certificate_keeps_running_requests(scenario: Scenario) -> N
     waiting.abort()
 
 
+@pytest.mark.slow
 async def test_no_request_fails_while_sessions_change(scenario: Scenario) -> None:
     bodies: list[str] = []
     done = asyncio.Event()
@@ -322,6 +326,7 @@ async def test_a_session_with_a_server_that_is_no_longer_configured_ends_in_time
         client.abort()
 
 
+@pytest.mark.slow
 async def test_sessions_of_earlier_reloads_end_with_their_server(scenario: Scenario) -> None:
     socket, port = await scenario.upgraded(), free_port()
     await scenario.change(scenario.config(ONE, TWO), str(scenario.files.folder / "home.crt"))
@@ -583,6 +588,7 @@ async def test_clock_skew_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             await eventually(told, "the agent says what is wrong")
 
 
+@pytest.mark.slow
 async def test_an_agent_keeps_sessions_with_all_workers(files: StackFiles) -> None:
     backend = Backend("one")
     own = files.agent(
@@ -612,6 +618,7 @@ def replaced(workers: RunningWorkers, before: list[list[AgentSession]]) -> list[
     return [0 if set(old) & set(new) else len(new) for old, new in zip(before, now, strict=True)]
 
 
+@pytest.mark.slow
 async def test_a_renewal_while_a_worker_is_away(
     files: StackFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -648,6 +655,7 @@ async def test_a_renewal_while_a_worker_is_away(
         await eventually(lambda: replaced(workers, before) == [1, 1], "so is this one", 20)
 
 
+@pytest.mark.slow
 async def test_a_server_that_says_another_number_of_workers_each_time(
     files: StackFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -283,6 +283,7 @@ async def test_draining_covers_all_connections(scenario: Scenario) -> None:
         assert agent.agent.status().sessions
 
 
+@pytest.mark.slow
 async def test_broken_links_leave_no_reference_cycles(
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -181,6 +181,7 @@ def test_a_replaced_folder_is_noticed(
     # tells.
 
 
+@pytest.mark.slow
 def test_several_writes_are_one_change(file: Path, watches: Watches) -> None:
     async def run() -> int:
         count = 0

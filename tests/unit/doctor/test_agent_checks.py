@@ -85,6 +85,7 @@ async def test_backends(files: StackFiles) -> None:
     assert await checks(files.agent(), known) == ["backend.unhealthy"]
 
 
+@pytest.mark.slow
 async def test_host_names_are_asked_from_outside(files: StackFiles) -> None:
     plain = service(listen_on="https", backend="127.0.0.1:1", redirect_to=None)
     asked = files.agent(plain)

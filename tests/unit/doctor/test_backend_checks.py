@@ -62,6 +62,7 @@ async def test_backends_that_are_well() -> None:
         assert await checks(port, origin="upstream", host_header="upstream") == []
 
 
+@pytest.mark.slow
 async def test_a_backend_that_is_down() -> None:
     port = closed_port()
     (finding,) = await findings(port)
@@ -123,6 +124,7 @@ async def test_a_backend_with_one_ip_family(has_ipv6: None, listens: str, writte
     assert finding.fix.startswith(f'write "{literal}:{port}" as its address')
 
 
+@pytest.mark.slow
 async def test_the_wrong_scheme(tmp_path: Path) -> None:
     issued = AUTHORITY.issue("app", dns=(HOST,), ip=("127.0.0.1",))
     async with scripted(lambda _: OK, tls=server_tls(issued, tmp_path)) as port:
@@ -184,6 +186,7 @@ async def test_certificates(tmp_path: Path) -> None:
         assert [*judge_upstream(answers[0])] == []
 
 
+@pytest.mark.slow
 async def test_a_port_without_http() -> None:
     async with scripted(lambda _: b"SSH-2.0-OpenSSH\r\n\r\n") as port:
         assert await checks(port) == ["backend.no_http"]
@@ -202,6 +205,7 @@ async def test_a_backend_that_knows_its_own_host_alone() -> None:
     )
 
 
+@pytest.mark.slow
 async def test_home_assistant_without_trusted_proxies() -> None:
     def script(head: str) -> bytes:
         return status(400) if "X-Forwarded-For" in head else OK

@@ -128,6 +128,7 @@ async def test_a_server_that_is_well_and_the_time_of_its_clock(tmp_path: Path) -
     assert "a certificate for localhost by Home CA" in finding.seen
 
 
+@pytest.mark.slow
 async def test_closed_silent_and_plain_ports() -> None:
     assert checks(await ask(local(closed_port()))) == [("server.port_closed", "broken")]
     hole = UnresponsivePort()

@@ -253,6 +253,7 @@ async def test_workers_are_restarted_one_after_the_other(scenario: Scenario) -> 
     assert await scenario.ask() == b"0a"
 
 
+@pytest.mark.slow
 async def test_a_rolling_restart_stops_at_a_worker_that_does_not_start(
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,6 +287,7 @@ async def test_a_program_that_cannot_be_run(
         await scenario.supervisor.start()
 
 
+@pytest.mark.slow
 async def test_a_worker_that_does_not_end_is_killed(
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -149,6 +149,7 @@ async def test_a_tunnel_survives_its_web_server(fixture: Fixture, transport: str
         assert session.link.session.phase is Phase.OPEN
 
 
+@pytest.mark.slow
 async def test_a_session_returns_to_a_direct_connection(
     fixture: Fixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

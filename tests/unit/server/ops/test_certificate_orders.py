@@ -111,6 +111,7 @@ async def test_a_question_that_is_abandoned_takes_no_turn(members: tuple[Member,
     assert first.decisions == []
 
 
+@pytest.mark.slow
 async def test_the_lease_of_an_order_that_fails_ends_by_itself(
     members: tuple[Member, Member], monkeypatch: pytest.MonkeyPatch
 ) -> None:

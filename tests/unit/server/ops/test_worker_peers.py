@@ -48,6 +48,7 @@ async def ask(peers: WorkerPeers) -> list[RoundTrips]:
     return await peers.get("/v1/anything", RoundTrips, NoParameters())
 
 
+@pytest.mark.slow
 async def test_a_worker_that_is_too_slow_is_not_asked_at_once_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,6 +87,7 @@ async def test_the_worker_that_a_command_concerns_says_why_it_refuses(tmp_path: 
         assert refused.value.reply == 409
 
 
+@pytest.mark.slow
 async def test_a_worker_that_is_too_slow_may_have_carried_a_command_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
